@@ -1,0 +1,154 @@
+"""One training step in integers, batch 1, weights updated in place: the oracle of the C runtime."""
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.errors import DataError
+from rct_tflite.reference import gradients
+from rct_tflite.reference.constants import (
+    StepMultiplier,
+    backward_constants,
+    exp_table,
+    ops_in_backward,
+)
+from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.network import ReferenceNetwork
+from rct_tflite.reference.packing import pack_rows
+from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
+from rct_tflite.reference.update import generator_for, updates
+from rct_tflite.spec.graph import Graph, Op, OpKind
+from rct_tflite.spec.quantization import top
+from rct_tflite.spec.training_plan import TrainingPlan
+
+Int8Array = npt.NDArray[np.int8]
+IntArray = npt.NDArray[np.int64]
+
+
+class ReferenceTrainer:
+    """Trains a graph sample by sample.
+
+    Args:
+        graph: The network; its integers are copied.
+        plan: Which ops learn, learning rate, rounding.
+        seed: Start of the random numbers.
+
+    Attributes:
+        network: The forward pass with the weights as they are now.
+        gains: Per op, the gain of its input error (ARITHMETIC.md 3).
+    """
+
+    def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
+        self.network = ReferenceNetwork(graph)
+        self.plan = plan
+        self.random = RandomGenerator(seed)
+        self.gains: dict[str, int] = {}
+        self._backward_ops = ops_in_backward(graph, plan)
+        self._constants = backward_constants(graph, plan)
+        self._table = exp_table(graph.tensors[graph.output])
+        self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
+
+    def step(self, sample: Int8Array, label: int) -> bool:
+        """Learns from one sample.
+
+        Args:
+            sample: int8, the input's shape without batch.
+            label: True class.
+
+        Returns:
+            Whether the network was right before it learnt.
+
+        Raises:
+            DataError: If the label is not a class of the network.
+        """
+        outputs = self.network.layer_outputs(sample[None])
+        logits = outputs[-1].reshape(-1).astype(np.int64)
+        if not 0 <= label < logits.size:
+            raise DataError(f"A label is out of range. Expected 0 to {logits.size - 1}. Received: {label}.")
+        error = gradients.softmax_cross_entropy(logits, label, self._table)
+        if error is not None:
+            self._backward(sample, outputs, error)
+        return int(logits.argmax()) == label
+
+    def parameter_block(self) -> bytes:
+        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2)."""
+        blocks = []
+        for op in self._backward_ops:
+            if op.name in self.plan.trained:
+                packed = pack_rows(self.network.weights[op.name], self._bits[op.name]).tobytes()
+                blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
+        return b"".join(blocks)
+
+    def _backward(self, sample: Int8Array, outputs: list[Int8Array], error: ScaledError) -> None:
+        loss_exponent = error.exponent
+        count = len(self._backward_ops)
+        inputs = [sample, *(output[0] for output in outputs)][-count - 1 : -1]
+        for op, value, output in zip(
+            reversed(self._backward_ops), reversed(inputs), reversed(outputs[-count:]), strict=True
+        ):
+            values = error.values.reshape(output[0].shape)
+            error = ScaledError(self._mask(op, values, output[0]), error.exponent)
+            deepest = op is self._backward_ops[0]
+            if op.has_weights:
+                passed = None if deepest else self._input_error(op, value, error, loss_exponent)
+                if op.name in self.plan.trained:
+                    self._learn(op, value, error)
+                if passed is not None:
+                    error = passed
+            else:
+                error = ScaledError(self._through(op, value, error.values), error.exponent)
+
+    def _mask(self, op: Op, values: IntArray, output: Int8Array) -> IntArray:
+        c = self.network.constants[op.name]
+        keep = np.ones(output.shape, bool)
+        if c.masks_low:
+            keep &= output > c.act_min
+        if c.masks_high:
+            keep &= output < c.act_max
+        return np.where(keep, values, 0)
+
+    def _input_error(self, op: Op, value: Int8Array, error: ScaledError, loss_exponent: int) -> ScaledError:
+        scaled = gradients.channel_errors(error.values, self._constants[op.name])
+        weights = self.network.weights[op.name]
+        window = self.network.constants[op.name].window
+        if window is None:
+            acc = scaled @ weights
+        else:
+            filters = weights.reshape(len(weights), window.filter_h, window.filter_w, -1)
+            acc = gradients.conv_2d_input(scaled, filters, window, value.shape)
+        total_shift = loss_exponent - error.exponent
+        gain = self.gains.get(op.name, GAIN_UNSET)
+        values, shift, self.gains[op.name] = gradients.scale_input_error(acc, total_shift, gain)
+        return ScaledError(values, error.exponent - shift)
+
+    def _through(self, op: Op, value: Int8Array, error: IntArray) -> IntArray:
+        if op.kind is OpKind.RESHAPE:
+            return error.reshape(value.shape)
+        window = self.network.constants[op.name].window
+        assert window is not None
+        if op.kind is OpKind.AVERAGE_POOL_2D:
+            return gradients.average_pool_2d(error, window, value.shape)
+        windows = self.network.windows(op, value[None], fill=-129)[0]
+        return gradients.max_pool_2d(error, windows, window, value.shape)
+
+    def _learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+        c = self._constants[op.name]
+        assert c.weight_step is not None
+        assert c.bias_step is not None
+        rows = self.network.input_rows(op, value[None])[0]
+        rows = rows.reshape(-1, rows.shape[-1])
+        values = error.values.reshape(-1, error.values.shape[-1])
+        weight_gradient, bias_gradient = values.T @ rows, values.sum(axis=0)
+        for channel in np.flatnonzero(np.any(values != 0, axis=0)):
+            step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
+            limit = top(self._bits[op.name])
+            row = self.network.weights[op.name][channel]
+            row[:] = np.clip(row - step, -limit, limit)
+            step = self._updates(bias_gradient[channel : channel + 1], c.bias_step, int(channel), error.exponent)
+            bias = self.network.biases[op.name]
+            bias[channel] = np.clip(bias[channel] - step[0], -c.bias_limit, c.bias_limit)
+
+    def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
+        index = channel if multiplier.mantissa.size > 1 else 0
+        shift = int(multiplier.shift[index]) + exponent
+        random = generator_for(self.plan.rounding, self.random)
+        return updates(gradient, int(multiplier.mantissa[index]), shift, random)

@@ -1,0 +1,44 @@
+"""The update of integers in place (ARITHMETIC.md 6)."""
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.reference.random import RandomGenerator
+from rct_tflite.spec.quantization import Rounding
+
+IntArray = npt.NDArray[np.int64]
+MAX_STEP_SHIFT = 30
+
+
+def step_multiplier(mantissa: int, shift: int) -> tuple[int, int]:
+    """Brings `mantissa * 2**-shift` to a shift of 0 to 30.
+
+    Example:
+        >>> step_multiplier(16384, 32), step_multiplier(16384, -1), step_multiplier(20000, 12)
+        ((4096, 30), (16384, 0), (20000, 12))
+    """
+    if shift > MAX_STEP_SHIFT:
+        return mantissa >> min(shift - MAX_STEP_SHIFT, 15), MAX_STEP_SHIFT
+    return mantissa, max(shift, 0)
+
+
+def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerator | None) -> IntArray:
+    """Returns the integers to subtract.
+
+    Args:
+        gradient: int64 (n,), integer gradients.
+        mantissa: Of the step multiplier.
+        shift: Of the step multiplier plus the exponent of the error.
+        random: Generator for stochastic rounding (one draw each), None to truncate.
+    """
+    mantissa, shift = step_multiplier(mantissa, shift)
+    product = gradient * mantissa
+    if random is None:
+        return np.where(product >= 0, product >> shift, -((-product) >> shift))
+    noise = (random.draw(gradient.size) >> 1) >> (31 - shift)
+    return (product + noise) >> shift
+
+
+def generator_for(rounding: Rounding, random: RandomGenerator) -> RandomGenerator | None:
+    """Returns the generator where the rounding needs one."""
+    return random if rounding is Rounding.STOCHASTIC else None
