@@ -160,7 +160,8 @@ def exp_table(logits: Tensor) -> IntArray:
     """
     distance = np.arange(LARGEST_INPUT + 1)
     table = np.floor(EXP_TABLE_ONE * np.exp(-logits.scale * distance) + 0.5).astype(np.int64)
-    return table[: int(np.count_nonzero(table))]
+    entries: IntArray = table[: int(np.count_nonzero(table))]
+    return entries
 
 
 def _scales(weights: Tensor) -> npt.NDArray[np.float64]:
