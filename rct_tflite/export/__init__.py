@@ -1,0 +1,1 @@
+"""From a trained network to a `.tflite` and to folders that firmware takes in."""

@@ -1,0 +1,83 @@
+"""Seeded random networks, as the Keras side would give them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rct_tflite.spec.graph import (
+    Activation,
+    Conv2DOptions,
+    FullyConnectedOptions,
+    OpKind,
+    OpOptions,
+    Padding,
+    Pool2DOptions,
+    ReshapeOptions,
+)
+from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
+from rct_tflite.spec.quantization import AffineQuantization, round_scale, top
+
+SAME, VALID = Padding.SAME, Padding.VALID
+NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
+
+
+@dataclass
+class Stack:
+    """Grows a network layer by layer; shapes follow from the layers."""
+
+    seed: int
+    shape: tuple[int, ...]
+    bits: int = 8
+    per_channel: bool = False
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.input_shape, self.layers = self.shape, []
+        self.input = self.quantization = AffineQuantization(round_scale(self.rng.uniform(0.01, 0.1)), 7)
+
+    def conv(self, channels, extent, stride=1, padding=SAME, activation=RELU, zero_point=-128):
+        options = Conv2DOptions(padding, stride, stride, activation)
+        sides = self._sides((extent, extent), stride, padding)
+        weights = self._weights((channels, extent, extent, self.shape[2]))
+        return self._add(OpKind.CONV_2D, options, (*sides, channels), weights, zero_point)
+
+    def pool(self, kind, extent=2, stride=2, padding=VALID):
+        options = Pool2DOptions(padding, stride, stride, extent, extent, NONE)
+        return self._add(kind, options, (*self._sides((extent, extent), stride, padding), self.shape[2]))
+
+    def flatten(self):
+        return self._add(OpKind.RESHAPE, ReshapeOptions(), (int(np.prod(self.shape)),))
+
+    def dense(self, units, activation=NONE, zero_point=0):
+        weights = self._weights((units, self.shape[0]))
+        return self._add(OpKind.FULLY_CONNECTED, FullyConnectedOptions(activation), (units,), weights, zero_point)
+
+    def network(self, name="net"):
+        return TrainedNetwork(name, self.input_shape, self.input, tuple(self.layers), "stochastic")
+
+    def _sides(self, extents, stride, padding):
+        spans = [s if padding is SAME else s - e + 1 for s, e in zip(self.shape[:2], extents, strict=True)]
+        return tuple(-(-span // stride) for span in spans)
+
+    def _weights(self, shape):
+        limit = top(self.bits)
+        integers = self.rng.integers(-limit, limit + 1, shape).astype(np.int8)
+        spread = 1.0 / (limit * np.sqrt(np.prod(shape[1:])))
+        count = shape[0] if self.per_channel else 1
+        scales = np.array([round_scale(s) for s in self.rng.uniform(0.5, 3.0, count) * spread])
+        return TrainedWeights(integers, scales, self.rng.normal(0.0, 0.3, shape[0]), self.bits)
+
+    def _add(self, kind, options: OpOptions, shape, weights=None, zero_point=0):
+        if weights is not None:
+            self.quantization = AffineQuantization(round_scale(self.rng.uniform(0.01, 0.08)), zero_point)
+        name = f"{kind.name.lower()}_{len(self.layers)}"
+        self.layers.append(TrainedLayer(name, kind, options, shape, self.quantization, weights))
+        self.shape = shape
+        return self
+
+
+def small_cnn(seed=0, bits=8, per_channel=False):
+    """conv -> max pool -> conv -> average pool -> flatten -> dense -> dense."""
+    stack = Stack(seed, (10, 9, 2), bits, per_channel).conv(4, 3).pool(OpKind.MAX_POOL_2D)
+    stack.conv(6, 2, 2, VALID, NONE, -20).pool(OpKind.AVERAGE_POOL_2D, 2, 1).flatten()
+    return stack.dense(10, RELU, -128).dense(3, NONE, 12).network()
