@@ -52,7 +52,7 @@ set_up_venv() {
     fi
     local joined
     joined=$(IFS=,; printf '%s' "${extras[*]}")
-    say "Installing Python packages [$joined] into $VENV: about 2.5 GB, one to three minutes the first time"
+    say "Installing Python packages [$joined] into $VENV: about 3 GB, one to three minutes the first time"
     "$VENV/bin/python" -m pip install --quiet --editable ".[$joined]"
     for extra in "${extras[@]}"; do
         printf '%s\n' "$checksum" >"$VENV/installed-$extra"
