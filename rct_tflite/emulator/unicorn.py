@@ -1,0 +1,180 @@
+"""Runs an image in the `unicorn` package, a core without a board: any memory map, nothing to install but a wheel."""
+
+import importlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rct_tflite.emulator import faults
+from rct_tflite.emulator.counting import Block, Counts, instructions_in, make_profile, mark_addresses
+from rct_tflite.emulator.image import Image, initial_registers, load_image
+from rct_tflite.emulator.semihosting import Semihosting
+from rct_tflite.errors import EmulatorError
+from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun, Mark
+
+# The package's annotations are incomplete: to the type checker it has none.
+unicorn: Any = importlib.import_module("unicorn")
+arm_const: Any = importlib.import_module("unicorn.arm_const")
+unicorn_const: Any = importlib.import_module("unicorn.unicorn_const")
+
+CORES: dict[str, int] = {
+    "cortex-m0plus": arm_const.UC_CPU_ARM_CORTEX_M0,
+    "cortex-m3": arm_const.UC_CPU_ARM_CORTEX_M3,
+    "cortex-m4": arm_const.UC_CPU_ARM_CORTEX_M4,
+    "cortex-m7": arm_const.UC_CPU_ARM_CORTEX_M7,
+    "cortex-m33": arm_const.UC_CPU_ARM_CORTEX_M33,
+}
+
+_PAGE = 4096
+_SYSTEM_CONTROL_SPACE = 0xE000E000
+_BREAKPOINT = 7  # number of the exception that `bkpt` raises
+_SEMIHOSTING = b"\xab\xbe"  # bkpt 0xAB
+_NO_END = 0xFFFFFFFE  # an address that is never reached
+_THUMB = 1
+_FAULTS = {
+    unicorn_const.UC_ERR_READ_UNMAPPED: "it read unmapped memory",
+    unicorn_const.UC_ERR_WRITE_UNMAPPED: "it wrote unmapped memory",
+    unicorn_const.UC_ERR_FETCH_UNMAPPED: "it jumped to unmapped memory",
+    unicorn_const.UC_ERR_WRITE_PROT: "it wrote to the flash",
+    unicorn_const.UC_ERR_FETCH_PROT: "it jumped to memory without code",
+    unicorn_const.UC_ERR_INSN_INVALID: "it ran an instruction that the core lacks",
+}
+
+
+class _Machine:
+    """One core with the image's memory, from reset to exit."""
+
+    def __init__(self, model: int, image: Image, request: bytes) -> None:
+        self.image = image
+        self.uc = unicorn.Uc(unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_THUMB | unicorn_const.UC_MODE_MCLASS)
+        self.uc.ctl_set_cpu_model(model)
+        self._map(image.flash.origin, image.flash.size, unicorn_const.UC_PROT_READ | unicorn_const.UC_PROT_EXEC)
+        self._map(image.ram.origin, image.ram.size, unicorn_const.UC_PROT_ALL)
+        self._map(_SYSTEM_CONTROL_SPACE, _PAGE, unicorn_const.UC_PROT_READ | unicorn_const.UC_PROT_WRITE)
+        for segment in image.segments:
+            self.write(segment.address, segment.data)
+        self.host = Semihosting(self, request)
+        self.error: EmulatorError | None = None
+        self.uc.hook_add(unicorn_const.UC_HOOK_INTR, self._on_exception)
+
+    def _map(self, origin: int, size: int, access: int) -> None:
+        start = origin // _PAGE * _PAGE
+        end = -(-(origin + size) // _PAGE) * _PAGE
+        self.uc.mem_map(start, end - start, access)
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self.uc.mem_read(address, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        self.uc.mem_write(address, data)
+
+    @property
+    def pc(self) -> int:
+        return int(self.uc.reg_read(arm_const.UC_ARM_REG_PC))
+
+    def run(self, timeout_s: float) -> None:
+        stack_pointer, reset = initial_registers(self.image)
+        self.uc.reg_write(arm_const.UC_ARM_REG_SP, stack_pointer)
+        try:
+            self.uc.emu_start(reset | _THUMB, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
+        except unicorn.UcError as error:
+            raise faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc) from error
+        if self.error is not None:
+            raise self.error
+        if self.host.exit_code is None:
+            raise faults.hang(self.image, timeout_s, self.pc)
+
+    def _on_exception(self, uc: Any, number: int, _: object) -> None:
+        """An error raised here would be lost in unicorn's C code: it is kept for `run()`."""
+        pc = self.pc
+        try:
+            if number != _BREAKPOINT or self.read(pc, 2) != _SEMIHOSTING:
+                self.error = faults.fault(self.image, f"it raised the core's exception {number}", pc)
+            else:
+                operation, argument = (uc.reg_read(r) for r in (arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1))
+                uc.reg_write(arm_const.UC_ARM_REG_R0, self.host.call(operation, argument))
+        except unicorn.UcError as error:
+            self.error = faults.fault(self.image, f"it passed a wrong address to semihosting ({error})", pc)
+        if self.error is not None or self.host.exit_code is not None:
+            uc.emu_stop()
+        else:
+            uc.reg_write(arm_const.UC_ARM_REG_PC, (pc + len(_SEMIHOSTING)) | _THUMB)
+
+
+@dataclass
+class _Counter:
+    """Hooks that count. A block that was entered runs to its end: only a fault or the exit leave it."""
+
+    machine: _Machine
+    marks: dict[int, str]
+    entered: Counter[tuple[int, int]] = field(default_factory=Counter)
+    lengths: dict[tuple[int, int], int] = field(default_factory=dict)
+    total: int = 0
+    events: list[Mark] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        image = self.machine.image
+        self.stack_low = image.stack_top
+        uc = self.machine.uc
+        uc.hook_add(unicorn_const.UC_HOOK_BLOCK, self._on_block)
+        uc.hook_add(unicorn_const.UC_HOOK_MEM_WRITE, self._on_store, begin=image.stack_limit, end=image.stack_top - 1)
+        for address in self.marks:
+            uc.hook_add(unicorn_const.UC_HOOK_CODE, self._on_mark, begin=address, end=address)
+
+    def _on_block(self, _uc: Any, address: int, size: int, _: object) -> None:
+        block = address, size
+        if block not in self.lengths:
+            self.lengths[block] = instructions_in(self.machine.read(address, size))
+        self.entered[block] += 1
+        self.total += self.lengths[block]
+        self.current = block
+
+    def _on_mark(self, _uc: Any, address: int, _size: int, _: object) -> None:
+        start, size = self.current
+        remaining = instructions_in(self.machine.read(address, start + size - address))
+        self.events.append(Mark(self.marks[address], self.total - remaining))
+
+    def _on_store(self, _uc: Any, _access: int, address: int, _size: int, _value: int, _: object) -> None:
+        self.stack_low = min(self.stack_low, address)
+
+    def counts(self) -> Counts:
+        blocks = [Block(block[0], self.lengths[block], count) for block, count in self.entered.items()]
+        return Counts(blocks, tuple(self.events), self.stack_low)
+
+
+@dataclass(frozen=True)
+class UnicornEmulator:
+    """Emulator of the `unicorn` package; made by `find_emulator()`."""
+
+    core: str
+    name: str = "unicorn"
+    version: str = unicorn.__version__
+
+    def accepts(self, image: Path) -> bool:
+        """Returns True: every memory map will do."""
+        load_image(image)
+        return True
+
+    def run(self, image: Path, request: bytes, timeout_s: float = 60.0) -> EmulatedRun:
+        """See `Emulator.run()`."""
+        return self._run(_Machine(CORES[self.core], load_image(image), request), timeout_s)
+
+    def profile(
+        self, image: Path, request: bytes, marks: Sequence[str] = (), timeout_s: float = 300.0
+    ) -> EmulatedProfile:
+        """See `Emulator.profile()`."""
+        loaded = load_image(image)
+        machine = _Machine(CORES[self.core], loaded, request)
+        counter = _Counter(machine, mark_addresses(loaded, marks))
+        run = self._run(machine, timeout_s)
+        return make_profile(loaded, run, counter.counts())
+
+    def _run(self, machine: _Machine, timeout_s: float) -> EmulatedRun:
+        machine.run(timeout_s)
+        console = machine.host.console.decode(errors="replace")
+        faults.raise_reported_fault(machine.image, console)
+        assert machine.host.exit_code is not None
+        response = bytes(machine.host.files.get("response.bin", b""))
+        return EmulatedRun(f"{self.name} {self.version}", machine.host.exit_code, response, console)
