@@ -1,0 +1,148 @@
+/* The device's end of the wire: reads a command, carries it out, answers, until told to exit. */
+#include <stddef.h>
+
+#include "frame.h"
+#include "marks.h"
+#include "rct_model.h"
+#include "rct_port.h"
+
+static rct_status_t answer(uint8_t command, rct_status_t status, const void *data, uint32_t size)
+{
+    rct_frame_t frame;
+    rct_status_t sent = rct_frame_begin_write(&frame, command, status, size);
+    if (sent == RCT_OK && size > 0) {
+        sent = rct_frame_write(&frame, data, size);
+    }
+    return sent == RCT_OK ? rct_frame_end_write(&frame) : sent;
+}
+
+/* Reads what follows the header into one buffer and checks it. */
+static rct_status_t read_payload(rct_frame_t *frame, void *data, uint32_t size)
+{
+    if (frame->length != size) {
+        return RCT_ERR_FRAME;
+    }
+    const rct_status_t status = size > 0 ? rct_frame_read(frame, data, size) : RCT_OK;
+    return status == RCT_OK ? rct_frame_end_read(frame) : status;
+}
+
+#ifdef RCT_TRACE
+static rct_frame_t traced;
+
+void rct_trace(const int8_t *output, uint32_t size)
+{
+    (void)rct_frame_write(&traced, output, size);
+}
+
+/* Answers with the outputs of all ops, one after the other. */
+static rct_status_t predict(rct_frame_t *frame)
+{
+    const rct_status_t status = read_payload(frame, rct_model_input(), rct_model_info.input_bytes);
+    if (status != RCT_OK) {
+        return status;
+    }
+    (void)rct_frame_begin_write(&traced, RCT_COMMAND_PREDICT, RCT_OK, rct_model_info.trace_bytes);
+    (void)rct_model_predict();
+    return rct_frame_end_write(&traced);
+}
+#else
+static rct_status_t predict(rct_frame_t *frame)
+{
+    const rct_status_t status = read_payload(frame, rct_model_input(), rct_model_info.input_bytes);
+    if (status != RCT_OK) {
+        return status;
+    }
+    rct_mark_predict_begin();
+    const int8_t *logits = rct_model_predict();
+    rct_mark_predict_end();
+    return answer(RCT_COMMAND_PREDICT, RCT_OK, logits, rct_model_info.classes);
+}
+#endif
+
+/* Payload: uint16 label, sample. Answers whether the network was right before it learnt. */
+static rct_status_t learn(rct_frame_t *frame)
+{
+    uint8_t label_bytes[2];
+    if (frame->length != sizeof label_bytes + rct_model_info.input_bytes) {
+        return RCT_ERR_FRAME;
+    }
+    rct_status_t status = rct_frame_read(frame, label_bytes, sizeof label_bytes);
+    frame->length = rct_model_info.input_bytes;
+    status = status == RCT_OK ? read_payload(frame, rct_model_input(), frame->length) : status;
+    if (status != RCT_OK) {
+        return status;
+    }
+    const uint16_t label = (uint16_t)(label_bytes[0] | label_bytes[1] << 8);
+    rct_mark_learn_begin();
+    const uint8_t right = rct_argmax(rct_model_predict(), (uint16_t)rct_model_info.classes) == label;
+    status = rct_model_learn(label);
+    rct_mark_learn_end();
+    return answer(RCT_COMMAND_LEARN, status, &right, sizeof right);
+}
+
+/* A damaged frame must not leave damaged weights behind. */
+static rct_status_t write_parameters(rct_frame_t *frame)
+{
+    const rct_status_t status = read_payload(frame, rct_model_parameters(), rct_model_info.parameter_bytes);
+    if (status != RCT_OK) {
+        rct_model_reset();
+        return status;
+    }
+    return answer(RCT_COMMAND_WRITE_PARAMETERS, RCT_OK, NULL, 0);
+}
+
+static rct_status_t carry_out(rct_frame_t *frame)
+{
+    switch (frame->command) {
+    case RCT_COMMAND_PREDICT:
+        return predict(frame);
+    case RCT_COMMAND_LEARN:
+        return learn(frame);
+    case RCT_COMMAND_WRITE_PARAMETERS:
+        return write_parameters(frame);
+    default:
+        break;
+    }
+    const rct_status_t status = read_payload(frame, NULL, 0);
+    if (status != RCT_OK) {
+        return status;
+    }
+    switch (frame->command) {
+    case RCT_COMMAND_INFO:
+        return answer(frame->command, RCT_OK, &rct_model_info, sizeof rct_model_info);
+    case RCT_COMMAND_RESET:
+        rct_model_reset();
+        return answer(frame->command, RCT_OK, NULL, 0);
+    case RCT_COMMAND_SELF_TEST:
+        return answer(frame->command, rct_model_self_test(), NULL, 0);
+    case RCT_COMMAND_READ_PARAMETERS:
+        return answer(frame->command, RCT_OK, rct_model_parameters(), rct_model_info.parameter_bytes);
+    case RCT_COMMAND_EXIT:
+        return answer(frame->command, RCT_OK, NULL, 0);
+    default:
+        return RCT_ERR_COMMAND;
+    }
+}
+
+int main(void)
+{
+    rct_model_reset();
+    for (;;) {
+        rct_frame_t frame = {0};
+        rct_status_t status = rct_frame_begin_read(&frame);
+        if (status == RCT_ERR_STREAM) {
+            return 0;
+        }
+        if (status == RCT_OK) {
+            status = carry_out(&frame);
+        }
+        if (status != RCT_OK) {
+            /* Where the stream is out of step nothing that follows can be trusted. */
+            (void)answer(frame.command, status, NULL, 0);
+            return 1;
+        }
+        if (frame.command == RCT_COMMAND_EXIT) {
+            return 0;
+        }
+    }
+}

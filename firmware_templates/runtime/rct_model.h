@@ -1,0 +1,56 @@
+/*
+ * What the generated model.c provides: one network, its state in static memory.
+ *
+ *   rct_model_reset();                                      once, or to forget what was learnt
+ *   memcpy(rct_model_input(), sample, info.input_bytes);    int8, quantised as the .tflite says
+ *   logits = rct_model_predict();
+ *   rct_model_learn(label);                                 after a prediction: one training step on that
+ * sample
+ */
+#ifndef RCT_MODEL_H
+#define RCT_MODEL_H
+
+#include "rct.h"
+
+/* Sizes in bytes. */
+typedef struct {
+    uint32_t input_bytes;
+    uint32_t classes;
+    uint32_t arena_bytes;
+    uint32_t parameter_bytes; /* what learns: packed weights and biases */
+    uint32_t state_bytes;     /* gains, random state, exponents */
+    uint32_t trace_bytes;     /* outputs of all ops together */
+} rct_model_info_t;
+
+extern const rct_model_info_t rct_model_info;
+
+/* Sets parameters, gains and random numbers to those of the export. */
+void rct_model_reset(void);
+
+/* Where the next sample goes: (input_bytes). Valid until rct_model_predict(). */
+int8_t *rct_model_input(void);
+
+/* Runs the network; returns (classes) logits, valid until the next call. */
+const int8_t *rct_model_predict(void);
+
+/* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class. */
+rct_status_t rct_model_learn(uint16_t label);
+
+/* What has been learnt: (parameter_bytes), NULL where nothing learns. */
+uint8_t *rct_model_parameters(void);
+
+/* Runs the golden vectors; RCT_ERR_SELF_TEST if a byte of an output differs from TFLite-Micro's. */
+rct_status_t rct_model_self_test(void);
+
+/* For the generated code: the runtime needs no C library. */
+void rct_copy(void *to, const void *from, uint32_t size);
+bool rct_equal(const void *a, const void *b, uint32_t size);
+
+#ifdef RCT_TRACE
+/* Defined by whoever builds with RCT_TRACE: called with the output of every op. */
+void rct_trace(const int8_t *output, uint32_t size);
+#else
+    #define rct_trace(output, size) ((void)0)
+#endif
+
+#endif

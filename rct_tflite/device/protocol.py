@@ -1,0 +1,138 @@
+"""The host's end of the wire: frames of commands and responses (firmware_templates/app/frame.h)."""
+
+import enum
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.errors import DeviceError
+
+FRAME_VERSION = 1
+RESPONSE_BIT = 0x80
+_HEADER = struct.Struct("<2sBBI")
+_CRC = struct.Struct("<I")
+_STATUS = struct.Struct("<i")
+_INFO = struct.Struct("<6I")
+
+
+class Command(enum.IntEnum):
+    """What a device can be asked; mirrors `rct_command.def`."""
+
+    INFO = 1
+    RESET = 2
+    SELF_TEST = 3
+    PREDICT = 4
+    LEARN = 5
+    READ_PARAMETERS = 6
+    WRITE_PARAMETERS = 7
+    EXIT = 8
+
+
+class DeviceStatus(enum.IntEnum):
+    """What a device answers; mirrors `rct_status.def`."""
+
+    OK = 0
+    ERR_ARGUMENT = -1
+    ERR_STREAM = -2
+    ERR_FRAME = -3
+    ERR_CHECKSUM = -4
+    ERR_COMMAND = -5
+    ERR_SELF_TEST = -6
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command and its payload."""
+
+    command: Command
+    payload: bytes = b""
+
+    def encode(self) -> bytes:
+        """Returns the frame."""
+        frame = _HEADER.pack(b"RT", FRAME_VERSION, self.command, len(self.payload)) + self.payload
+        return frame + _CRC.pack(zlib.crc32(frame))
+
+
+@dataclass(frozen=True)
+class Response:
+    """The answer to a command."""
+
+    command: Command
+    status: DeviceStatus
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Sizes that the firmware tells of its network, in bytes; mirrors `rct_model_info_t`."""
+
+    input_bytes: int
+    classes: int
+    arena_bytes: int
+    parameter_bytes: int
+    state_bytes: int
+    trace_bytes: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "DeviceInfo":
+        """Reads the payload of the response to INFO."""
+        return cls(*_INFO.unpack(payload))
+
+
+def predict(sample: npt.NDArray[np.int8]) -> Request:
+    """Asks for the logits of one int8 sample of any shape."""
+    return Request(Command.PREDICT, sample.tobytes())
+
+
+def learn(sample: npt.NDArray[np.int8], label: int) -> Request:
+    """Asks to learn from one int8 sample of any shape."""
+    return Request(Command.LEARN, struct.pack("<H", label) + sample.tobytes())
+
+
+def decode_responses(stream: bytes) -> Iterator[Response]:
+    """Splits what a device sent into responses.
+
+    Raises:
+        DeviceError: If a frame is damaged or cut off, or the device reports an error.
+    """
+    position = 0
+    while position < len(stream):
+        response, position = _decode_one(stream, position)
+        if response.status is not DeviceStatus.OK:
+            raise DeviceError(
+                f"The device refused the command {response.command.name}: {response.status.name}. "
+                "Check that the firmware and this host program come from the same export."
+            )
+        yield response
+
+
+def _decode_one(stream: bytes, start: int) -> tuple[Response, int]:
+    body = start + _HEADER.size
+    if body > len(stream):
+        raise _damaged(start, "the header is cut off")
+    magic, version, command, length = _HEADER.unpack(stream[start:body])
+    if magic != b"RT" or version != FRAME_VERSION or not command & RESPONSE_BIT or length < _STATUS.size:
+        raise _damaged(start, f"a header of {stream[start:body].hex()}")
+    end = body + length + _CRC.size
+    if end > len(stream):
+        raise _damaged(start, f"{end - len(stream)} bytes too few")
+    (crc,) = _CRC.unpack(stream[body + length : end])
+    if crc != zlib.crc32(stream[start : body + length]):
+        raise _damaged(start, "a wrong checksum")
+    payload = stream[body : body + length]
+    try:
+        name, status = Command(command & ~RESPONSE_BIT), DeviceStatus(_STATUS.unpack(payload[:4])[0])
+    except ValueError as error:
+        raise _damaged(start, str(error)) from None
+    return Response(name, status, payload[4:]), end
+
+
+def _damaged(position: int, what: str) -> DeviceError:
+    return DeviceError(
+        f"The device's answer is damaged at byte {position}. Expected a frame of protocol version {FRAME_VERSION}. "
+        f"Received: {what}. Check the connection, and that the firmware has not stopped."
+    )

@@ -1,0 +1,51 @@
+"""Constant tables as C."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+LINE_WIDTH = 108
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant array."""
+
+    name: str
+    ctype: str
+    comment: str
+    values: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return len(self.values)
+
+    @property
+    def rows(self) -> str:
+        """The elements as indented lines."""
+        return format_rows(self.values)
+
+
+def table(name: str, ctype: str, comment: str, values: npt.ArrayLike) -> Table:
+    """Makes a table of an array of any shape, in C order."""
+    return Table(name, ctype, comment, tuple(int(v) for v in np.asarray(values).reshape(-1)))
+
+
+def format_rows(values: Sequence[int]) -> str:
+    """Breaks numbers into lines.
+
+    Example:
+        >>> format_rows([1, -2, 3])
+        '    1, -2, 3,'
+    """
+    lines, line = [], "   "
+    for value in values:
+        word = f" {value},"
+        if len(line) + len(word) > LINE_WIDTH:
+            lines.append(line)
+            line = "   "
+        line += word
+    return "\n".join([*lines, line])

@@ -1,0 +1,89 @@
+"""Does it fit? The planned memory against the target's, before anything is compiled."""
+
+from dataclasses import dataclass
+
+from rct_tflite.errors import FitError
+from rct_tflite.planning.memory import MemoryPlan
+from rct_tflite.reference.packing import row_bytes
+from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.target import Target
+
+APPLICATION_RAM_BYTES = 256
+"""Static data of the application, rounded up; the linker checks the exact figure."""
+CODE_BYTES = 12 * 1024
+"""Runtime, application and tables of a small network; the linker checks the exact figure."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What the network asks of a target, in bytes."""
+
+    arena: int
+    parameters: int
+    state: int
+    stack: int
+    application: int
+    flash_weights: int
+    flash_code: int
+
+    @property
+    def ram(self) -> int:
+        """All RAM."""
+        return self.arena + self.parameters + self.state + self.stack + self.application
+
+    @property
+    def flash(self) -> int:
+        """All flash."""
+        return self.flash_weights + self.flash_code
+
+
+def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
+    """Adds up what the planned network needs on a target."""
+    weights = 0
+    for op in graph.ops:
+        if op.has_weights:
+            tensor = graph.tensors[op.inputs[1]]
+            channels = tensor.shape[0]
+            weights += channels * (row_bytes(tensor.size // channels, graph.bits_of(op)) + 4)
+    return MemoryNeed(
+        arena=memory.arena_bytes,
+        parameters=memory.parameter_bytes,
+        state=memory.state_bytes,
+        stack=target.stack_bytes,
+        application=APPLICATION_RAM_BYTES,
+        flash_weights=weights,
+        flash_code=CODE_BYTES,
+    )
+
+
+def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
+    """Returns the need, if the target can meet it.
+
+    Raises:
+        FitError: If RAM or flash is too small: by how much, which tensor is the largest, what to do.
+    """
+    need = memory_need(graph, memory, target)
+    if need.ram > target.ram.size:
+        largest = max(memory.placements, key=lambda p: p.buffer.size).buffer
+        raise FitError(
+            f"The model needs {need.ram} B of RAM; target '{target.name}' has {target.ram.size} B "
+            f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
+            f"trained parameters {need.parameters} B, stack {need.stack} B. The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
+            "Train fewer layers (--train last:1), make that tensor smaller, or choose a larger target."
+        )
+    if need.flash > target.flash.size:
+        op = max((op for op in graph.ops if op.has_weights), key=lambda op: graph.tensors[op.inputs[1]].size)
+        raise FitError(
+            f"The model needs {need.flash} B of flash; target '{target.name}' has {target.flash.size} B "
+            f"({need.flash - target.flash.size} B too little). The largest weights are those of '{op.name}' with "
+            f"{graph.tensors[op.inputs[1]].size} values at {graph.bits_of(op)} bits. "
+            "Use fewer bits or a smaller layer, or choose a larger target."
+        )
+    return need
+
+
+def _describe(graph: Graph, buffer: str) -> str:
+    kind, _, name = buffer.partition(":")
+    if kind == "act":
+        return f"activation '{graph.tensors[int(name)].name}'"
+    return f"the error of '{name}'" if kind == "err" else f"the scratch buffer '{buffer}'"
