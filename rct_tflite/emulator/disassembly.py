@@ -22,10 +22,7 @@ _SOFT_FLOAT = re.compile(
     r"|__gnu_(?:h2f|f2h)\w*"
 )
 
-_HEAP = frozenset(
-    "malloc calloc realloc free aligned_alloc posix_memalign sbrk _sbrk "
-    "_malloc_r _calloc_r _realloc_r _free_r _sbrk_r".split()
-)
+_HEAP = re.compile(r"_?(?:malloc|calloc|realloc|free|sbrk)(?:_r)?|aligned_alloc|posix_memalign")
 
 
 def float_instructions(image: Path) -> tuple[str, ...]:
@@ -66,7 +63,7 @@ def heap_symbols(image: Path) -> tuple[str, ...]:
     Raises:
         EmulatorError: If the image cannot be read.
     """
-    return tuple(sorted(function.name for function in load_image(image).functions if function.name in _HEAP))
+    return tuple(sorted(function.name for function in load_image(image).functions if _HEAP.fullmatch(function.name)))
 
 
 def _instructions(image: Image) -> Iterator[tuple[int, str, str]]:
