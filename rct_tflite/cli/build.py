@@ -1,0 +1,41 @@
+"""`rct-tflite build`: compiles an exported folder."""
+
+from pathlib import Path
+
+import click
+
+from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.firmware.build import build_project
+from rct_tflite.firmware.manifest import read_project
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--toolchain",
+    type=click.Choice(["auto", "gcc", "zig"]),
+    default="auto",
+    show_default=True,
+    help="auto takes arm-none-eabi-gcc where it is on the PATH, else the ziglang package.",
+)
+@click.option("--host", is_flag=True, help="Build for this computer instead: it answers on stdin and stdout.")
+@json_option
+def command(folder: Path, toolchain: str, host: bool, as_json: bool) -> None:
+    """Compile FOLDER, which 'rct-tflite export' wrote, for its target.
+
+    \b
+    Example:
+      rct-tflite build build/kws
+    """
+    core = "host" if host else read_project(folder).target.core
+    report = build_project(folder, core, toolchain)
+    sizes = report.sizes
+    if as_json:
+        flash_ram = None if sizes is None else {"flash_bytes": sizes.flash_bytes, "ram_bytes": sizes.ram_bytes}
+        print_json({"image": str(report.image), "core": core, "toolchain": report.toolchain, "sizes": flash_ram})
+        return
+    click.echo(f"Built {report.image} for {core} with {report.toolchain}")
+    if sizes is not None:
+        click.echo(f"  flash  {sizes.flash_bytes} B: code {sizes.text}, constants {sizes.rodata}")
+        click.echo(f"  RAM    {sizes.ram_bytes} B: variables {sizes.data + sizes.bss}, stack {sizes.stack}")
+        click.echo(f"Next: rct-tflite run {folder}")

@@ -1,0 +1,93 @@
+"""`rct-tflite export`: a trained model becomes an artifact folder."""
+
+from pathlib import Path
+
+import click
+
+from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.export.model_export import Export, ExportOptions, export_model
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--target", required=True, help="Target of 'rct-tflite targets', or a .toml file of your own.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--train", default="all", show_default=True, help="What learns on the device: all, or last:N layers.")
+@click.option("--learning-rate", type=float, help="Learning rate on the device.  [default: the model's, 0.01]")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
+)
+@click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
+@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@json_option
+def command(
+    model: Path,
+    target: str,
+    out: Path,
+    train: str,
+    learning_rate: float | None,
+    data: Path | None,
+    labels: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write MODEL as .tflite, TFLite-Micro artifacts and a C project that learns.
+
+    MODEL is a .keras file that was trained with rct.quantize(), or any int8 .tflite of the supported ops. The
+    folder gets model.tflite, tflite-micro/ (for inference in a TFLite-Micro project) and firmware/ (C99 that runs
+    and trains the same integers).
+
+    \b
+    Examples:
+      rct-tflite export kws.keras --target cortex-m7 --out build/kws
+      rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
+    """
+    names = tuple(name.strip() for name in labels.split(",")) if labels else ()
+    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force))
+    if as_json:
+        print_json(_as_json(result))
+    else:
+        _print(result)
+
+
+def _as_json(result: Export) -> dict[str, object]:
+    need = result.need
+    return {
+        "folder": str(result.folder),
+        "target": result.target.name,
+        "trained": list(result.plan.trained),
+        "learning_rate": result.plan.learning_rate,
+        "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
+        "ram_bytes": {
+            "arena": need.arena,
+            "parameters": need.parameters,
+            "state": need.state,
+            "stack": need.stack,
+            "application": need.application,
+            "total": need.ram,
+            "available": result.target.ram.size,
+        },
+        "flash_bytes": {
+            "weights": need.flash_weights,
+            "code_estimate": need.flash_code,
+            "available": result.target.flash.size,
+        },
+        "tflite_micro_arena_bytes": result.micro.arena_bytes,
+    }
+
+
+def _print(result: Export) -> None:
+    need, graph = result.need, result.graph
+    bits = ", ".join(f"{op.name} {graph.bits_of(op)}" for op in graph.ops if op.has_weights)
+    click.echo(f"Exported '{graph.name}' for {result.target.name} to {result.folder}")
+    click.echo(f"  bits      {bits}")
+    click.echo(f"  learns    {', '.join(result.plan.trained)} (learning rate {result.plan.learning_rate:g})")
+    click.echo(
+        f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
+        f"state {need.state}, stack {need.stack}, application {need.application}"
+    )
+    click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
+    click.echo(f"  arena     {result.micro.arena_bytes} B in TFLite-Micro (inference only, 64-bit host)")
+    click.echo(f"Next: rct-tflite build {result.folder} && rct-tflite run {result.folder}")

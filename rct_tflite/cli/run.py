@@ -1,0 +1,106 @@
+"""`rct-tflite run`: runs an exported folder on an emulated core."""
+
+from pathlib import Path
+
+import click
+
+from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.energy.estimate import Interval
+from rct_tflite.firmware.run import RunOptions, RunReport, run_project
+
+_SAMPLES = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--test", type=_SAMPLES, help="Labelled samples (.npz with x, y) to score before and after learning.")
+@click.option("--learn", type=_SAMPLES, help="Labelled samples (.npz with x, y) to learn from, in their order.")
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over --learn.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the tuned .tflite here.")
+@click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
+@click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
+@json_option
+def command(
+    folder: Path,
+    test: Path | None,
+    learn: Path | None,
+    epochs: int,
+    save: Path | None,
+    toolchain: str,
+    emulator: str,
+    as_json: bool,
+) -> None:
+    """Build FOLDER, run it on an emulated core, and tell what it costs.
+
+    The firmware checks itself with golden vectors, scores --test, learns from --learn, scores again. Instructions
+    and stack are counted, not guessed; time and energy are estimates of the target, with their intervals.
+
+    \b
+    Examples:
+      rct-tflite run build/kws
+      rct-tflite run build/kws --test test.npz --learn mine.npz --epochs 3 --save tuned.tflite
+    """
+    report = run_project(folder, RunOptions(test, learn, epochs, save, toolchain, emulator))
+    if as_json:
+        print_json(_as_json(report))
+    else:
+        _print(report)
+
+
+def _as_json(report: RunReport) -> dict[str, object]:
+    memory = report.memory
+    return {
+        "target": report.target,
+        "toolchain": report.build.toolchain,
+        "emulator": report.cost.emulator,
+        "accuracy_before": report.accuracy_before,
+        "accuracy_after": report.accuracy_after,
+        "training_steps": report.lessons,
+        "instructions_per_inference": report.cost.inference,
+        "instructions_per_training_step": report.cost.step,
+        "ram_bytes": {
+            "arena": memory.arena,
+            "parameters": memory.parameters,
+            "state": memory.state,
+            "application": memory.application,
+            "stack_used": memory.stack_used,
+            "stack_reserved": memory.stack_reserved,
+        },
+        "flash_bytes": {"code_and_tables": memory.code, "weights": memory.weights_flash},
+        "inference": {"time_s": _values(report.inference.time_s), "energy_j": _values(report.inference.energy_j)},
+        "training_step": {"time_s": _values(report.step.time_s), "energy_j": _values(report.step.energy_j)},
+        "functions": dict(report.cost.functions),
+    }
+
+
+def _values(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _print(report: RunReport) -> None:
+    memory = report.memory
+    click.echo(f"{report.target}, built with {report.build.toolchain}, run on {report.cost.emulator}")
+    click.echo("  self-test            golden vectors equal")
+    if report.accuracy_before is not None and report.accuracy_after is not None:
+        click.echo(
+            f"  accuracy             {report.accuracy_before:.1%} before, {report.accuracy_after:.1%} after "
+            f"{report.lessons} training steps"
+        )
+    for name, count, cost in (
+        ("inference", report.cost.inference, report.inference),
+        ("training step", report.cost.step, report.step),
+    ):
+        click.echo(
+            f"  {name:<20} {count:,} instructions, {_interval(cost.time_s, 1e3, 'ms')}, "
+            f"{_interval(cost.energy_j, 1e6, 'uJ')}"
+        )
+    click.echo(
+        f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
+        f"application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
+    )
+    click.echo(f"  flash                weights {memory.weights_flash}, code and tables {memory.code} B")
+
+
+def _interval(interval: Interval, factor: float, unit: str) -> str:
+    value, low, high = (f"{number * factor:.3g}" for number in (interval.value, interval.low, interval.high))
+    return f"{value} {unit} ({low} to {high})"

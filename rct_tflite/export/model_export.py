@@ -1,0 +1,128 @@
+"""From a `.keras` or `.tflite` to an artifact folder: the one door to everything after training."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.errors import DataError, ModelFileError
+from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
+from rct_tflite.export.output_folder import staged_folder
+from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest
+from rct_tflite.firmware.project import write_firmware
+from rct_tflite.firmware.samples import read_samples
+from rct_tflite.planning.fit import MemoryNeed, check_fit
+from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.planning.selection import select
+from rct_tflite.reference.constants import backward_constants
+from rct_tflite.spec.graph import Graph, TrainingMetadata
+from rct_tflite.spec.target import Target
+from rct_tflite.spec.target_file import find_target, target_path
+from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.tflite.reader import read_graph
+
+MICRO_FOLDER = "tflite-micro"
+GOLDEN_VECTORS = 4
+GOLDEN_SEED = 7
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user chose.
+
+    Attributes:
+        train: "all" or "last:N".
+        learning_rate: On the device; None takes the model's.
+        data: Representative samples for the golden vectors; None takes random ones.
+        labels: Names of the classes.
+        force: Whether an existing folder is replaced.
+    """
+
+    train: str = "all"
+    learning_rate: float | None = None
+    data: Path | None = None
+    labels: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """What was written."""
+
+    folder: Path
+    graph: Graph
+    plan: TrainingPlan
+    memory: MemoryPlan
+    need: MemoryNeed
+    target: Target
+    micro: MicroArtifacts
+
+
+def export_model(model: Path, target_name: str, out: Path, options: ExportOptions) -> Export:
+    """Writes `model.tflite`, the TFLite-Micro artifacts and the C project into a folder.
+
+    Args:
+        model: A `.keras` file of an RCT model, or any int8 `.tflite` of the supported ops.
+        target_name: A known target, or the path of a target file.
+        out: The folder to write; it appears whole or not at all.
+        options: What the user chose.
+
+    Raises:
+        RCTError: If the target is unknown, the model cannot be read or does not fit, samples are wrong, or the folder
+            exists.
+    """
+    target = find_target(target_name)
+    with staged_folder(out, options.force) as folder:
+        content = _tflite_of(model, options)
+        graph = read_graph(content, name=model.stem)
+        plan = select(graph, options.train, options.learning_rate)
+        backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
+        memory = plan_memory(graph, plan)
+        need = check_fit(graph, memory, target)
+        golden = _golden_inputs(graph, options.data)
+        (folder / MODEL_FILE).write_bytes(content)
+        shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
+        Manifest(graph.name, plan.trained, plan.learning_rate, str(plan.rounding)).write(folder)
+        write_firmware(folder, graph, plan, memory, target, golden)
+        (folder / MICRO_FOLDER).mkdir()
+        micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
+    return Export(out, graph, plan, memory, need, target, micro)
+
+
+def _tflite_of(model: Path, options: ExportOptions) -> bytes:
+    if model.suffix == ".keras":
+        # Imported here: a .tflite is exported without TensorFlow.
+        from rct_tflite.export.tflite_export import export_tflite
+        from rct_tflite.training.freeze import freeze
+        from rct_tflite.training.saving import load_model
+
+        network = dataclasses.replace(freeze(load_model(model)), name=model.stem)
+        classes = int(np.prod(network.layers[-1].output_shape))
+        _check_label_names(options.labels, classes)
+        return export_tflite(network, TrainingMetadata(labels=options.labels, rounding=network.rounding))
+    if model.suffix == ".tflite":
+        if options.labels:
+            raise DataError("Labels are written into the .tflite from a .keras. Received: --labels with a .tflite.")
+        try:
+            return model.read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"Cannot read {model}: {error}. Check the path.") from error
+    raise ModelFileError(
+        f"Cannot export {model.name}. Expected a .keras or a .tflite file. Received: {model.suffix!r}."
+    )
+
+
+def _check_label_names(labels: Sequence[str], classes: int) -> None:
+    if labels and len(labels) != classes:
+        raise DataError(f"Expected {classes} labels, one for each output of the model. Received: {len(labels)}.")
+
+
+def _golden_inputs(graph: Graph, data: Path | None) -> npt.NDArray[np.int8]:
+    if data is not None:
+        return read_samples(data, graph).inputs[:GOLDEN_VECTORS]
+    shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
+    return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)

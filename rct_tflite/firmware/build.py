@@ -1,0 +1,68 @@
+"""Compiles an exported project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rct_tflite.emulator.image import ImageSizes, image_sizes
+from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT
+from rct_tflite.firmware.toolchain import HOST, find_toolchain
+
+INCLUDE_FOLDERS = ("runtime", "runtime/kernels", "app", "ports/cortex-m")
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made.
+
+    Attributes:
+        image: The program.
+        core: What it runs on, or "host".
+        toolchain: Name and version of the compiler.
+        sizes: Of a microcontroller's image; None for the host.
+    """
+
+    image: Path
+    core: str
+    toolchain: str
+    sizes: ImageSizes | None
+
+
+def build_project(
+    folder: Path, core: str, toolchain: str = "auto", defines: Sequence[str] = (), sanitize: bool = False
+) -> BuildReport:
+    """Compiles `folder/firmware` into `folder/build/<core>-<compiler>/`.
+
+    Args:
+        folder: An exported folder.
+        core: The target's core, or "host".
+        toolchain: "auto", "gcc" or "zig".
+        defines: Macros; a build with macros goes to a folder of its own.
+        sanitize: Whether to stop at undefined behaviour and wrong accesses (host only).
+
+    Raises:
+        ToolchainError: If there is no compiler, or it refuses the code.
+    """
+    compiler = find_toolchain(core, toolchain)
+    firmware = folder / FIRMWARE_FOLDER
+    variant = "-".join([core, compiler.name, *defines, *(["sanitized"] if sanitize else [])]).lower()
+    image = folder / "build" / variant / ("firmware" if core == HOST else "firmware.elf")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    compiler.build(
+        project_sources(folder, core),
+        [firmware / part for part in INCLUDE_FOLDERS],
+        image,
+        linker_script=None if core == HOST else firmware / LINKER_SCRIPT,
+        defines=defines,
+        sanitize=sanitize,
+    )
+    sizes = None if core == HOST else image_sizes(image)
+    return BuildReport(image, core, f"{compiler.name} {compiler.version}", sizes)
+
+
+def project_sources(folder: Path, core: str) -> list[Path]:
+    """Returns the C files of an exported folder for a core or for the host."""
+    firmware = folder / FIRMWARE_FOLDER
+    port = "host" if core == HOST else "cortex-m"
+    parts = ("model", "runtime", "runtime/kernels", "app", f"ports/{port}")
+    return [source for part in parts for source in sorted((firmware / part).glob("*.c"))]

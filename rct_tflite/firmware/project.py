@@ -1,0 +1,78 @@
+"""Writes the C project: the runtime as it is, the generated model, the application, the ports, CMake."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.firmware.model_source import model_source
+from rct_tflite.planning.memory import MemoryPlan
+from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.target import Target
+from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.templates import templates_folder
+from rct_tflite.spec.training_plan import TrainingPlan
+
+FIRMWARE_FOLDER = "firmware"
+LINKER_SCRIPT = Path("ports", "cortex-m", "link.ld")
+
+
+def write_firmware(
+    folder: Path, graph: Graph, plan: TrainingPlan, memory: MemoryPlan, target: Target, golden: npt.NDArray[np.int8]
+) -> Path:
+    """Writes everything that a C compiler needs into `folder/firmware`.
+
+    The linker script has the target's sizes at the addresses where the emulated board of its core has memory.
+
+    Args:
+        folder: An existing folder.
+        graph: The network.
+        plan: What learns.
+        memory: The memory plan of both.
+        target: Sizes of memory and stack.
+        golden: int8 (n, *input shape without batch), inputs of the self-test.
+
+    Returns:
+        The new folder. The same arguments give the same bytes.
+    """
+    templates = templates_folder()
+    firmware = folder / FIRMWARE_FOLDER
+    for part in ("runtime", "app", "ports"):
+        shutil.copytree(templates / part, firmware / part, ignore=shutil.ignore_patterns("*.j2"), copy_function=_copy)
+    for name in ("CMakeLists.txt", "README.md"):
+        (firmware / "app" / name).rename(firmware / name)
+    (firmware / "model").mkdir()
+    source = model_source(graph, plan, memory, golden)
+    _render(templates / "glue" / "model.c.j2", firmware / "model" / "model.c", model=source)
+    _render(templates / "ports" / "cortex-m" / "link.ld.j2", firmware / LINKER_SCRIPT, target=emulated(target))
+    return firmware
+
+
+def emulated(target: Target) -> Target:
+    """Returns the target with its memories where the emulated board of its core has them."""
+    core = find_target(target.core)
+    return dataclasses.replace(
+        target,
+        flash=dataclasses.replace(target.flash, origin=core.flash.origin),
+        ram=dataclasses.replace(target.ram, origin=core.ram.origin),
+    )
+
+
+def _copy(source: str, destination: str) -> str:
+    """Copies contents alone: no times, no rights of the installed package."""
+    return shutil.copyfile(source, destination)
+
+
+def _render(template: Path, destination: Path, **values: object) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    destination.write_text(environment.get_template(template.name).render(values), encoding="utf-8")

@@ -1,0 +1,152 @@
+"""Everything that `rct-tflite run` does: build, check, predict, learn, count, estimate."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.emulator.finder import find_emulator
+from rct_tflite.emulator.image import ImageSizes
+from rct_tflite.energy.estimate import Estimate, estimate
+from rct_tflite.errors import FitError
+from rct_tflite.firmware.build import BuildReport, build_project
+from rct_tflite.firmware.manifest import Project, read_project
+from rct_tflite.firmware.parameters import tuned_model
+from rct_tflite.firmware.samples import Samples, read_samples
+from rct_tflite.firmware.session import Cost, FineTuning, emulated_runner, fine_tune, measure
+from rct_tflite.planning.fit import memory_need
+
+MEASURED_SAMPLES = 8
+RANDOM_SEED = 3
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user chose.
+
+    Attributes:
+        test: Labelled samples to predict before and after learning.
+        learn: Labelled samples to learn from.
+        epochs: Passes over them.
+        save: Where to write the `.tflite` with what was learnt.
+        toolchain: "auto", "gcc" or "zig".
+        emulator: "auto", "qemu" or "unicorn".
+    """
+
+    test: Path | None = None
+    learn: Path | None = None
+    epochs: int = 1
+    save: Path | None = None
+    toolchain: str = "auto"
+    emulator: str = "auto"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Measured memory of the image, in bytes.
+
+    `code` counts everything in flash but the weights as exported; `application` is RAM beside the network's own.
+    """
+
+    arena: int
+    parameters: int
+    state: int
+    application: int
+    stack_used: int
+    stack_reserved: int
+    weights_flash: int
+    code: int
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """What a run showed; the accuracies are None where no labelled test samples were given."""
+
+    target: str
+    build: BuildReport
+    accuracy_before: float | None
+    accuracy_after: float | None
+    tuning: FineTuning
+    lessons: int
+    cost: Cost
+    memory: Memory
+    inference: Estimate
+    step: Estimate
+
+
+def run_project(folder: Path, options: RunOptions) -> RunReport:
+    """Builds an exported folder and runs it on an emulated core.
+
+    Args:
+        folder: Of `rct-tflite export`.
+        options: What the user chose.
+
+    Raises:
+        RCTError: If a file is wrong, the compiler or the emulator is missing, or the firmware fails.
+    """
+    project = read_project(folder)
+    test = _samples(options.test, project) or _random_samples(project)
+    learn = _samples(options.learn, project)
+    build = build_project(folder, project.target.core, options.toolchain)
+    emulator = find_emulator(project.target.core, options.emulator, build.image)
+    tuning = fine_tune(emulated_runner(emulator, build.image), learn, test, options.epochs)
+    labelled = next((s for s in (learn, test) if s is not None and s.labels is not None), _random_samples(project))
+    cost = measure(emulator, build.image, _first(labelled, MEASURED_SAMPLES))
+    if options.save is not None:
+        options.save.write_bytes(tuned_model(project.model, project.graph, project.memory, tuning.parameters))
+    scored = options.test is not None and test.labels is not None
+    return RunReport(
+        target=project.target.name,
+        build=build,
+        accuracy_before=accuracy(tuning.before, test) if scored else None,
+        accuracy_after=accuracy(tuning.after, test) if scored else None,
+        tuning=tuning,
+        lessons=len(tuning.right_while_learning),
+        cost=cost,
+        memory=_memory(project, build.sizes, cost.stack_bytes),
+        inference=estimate(project.target, cost.inference),
+        step=estimate(project.target, cost.step),
+    )
+
+
+def accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:
+    """Returns the share of samples whose largest logit, the first of equals, is the label."""
+    return float(np.mean(logits.argmax(axis=1) == samples.labelled()))
+
+
+def _samples(path: Path | None, project: Project) -> Samples | None:
+    return None if path is None else read_samples(path, project.graph)
+
+
+def _random_samples(project: Project) -> Samples:
+    tensor = project.graph.tensors[project.graph.input]
+    random = np.random.default_rng(RANDOM_SEED)
+    inputs = random.integers(-128, 128, (MEASURED_SAMPLES, *tensor.shape[1:]), np.int8)
+    classes = project.graph.tensors[project.graph.output].size
+    return Samples(inputs, random.integers(0, classes, MEASURED_SAMPLES))
+
+
+def _first(samples: Samples, count: int) -> Samples:
+    return Samples(samples.inputs[:count], samples.labelled()[:count])
+
+
+def _memory(project: Project, sizes: ImageSizes | None, stack_used: int) -> Memory:
+    assert sizes is not None
+    plan, target = project.memory, project.target
+    if stack_used > target.stack_bytes:
+        raise FitError(
+            f"The stack is deeper than target '{target.name}' reserves. Expected at most {target.stack_bytes} B. "
+            f"Received: {stack_used} B. Raise stack_bytes in a target file of your own."
+        )
+    weights = memory_need(project.graph, plan, target).flash_weights
+    return Memory(
+        arena=plan.arena_bytes,
+        parameters=plan.parameter_bytes,
+        state=plan.state_bytes,
+        application=sizes.data + sizes.bss - plan.ram_bytes,
+        stack_used=stack_used,
+        stack_reserved=target.stack_bytes,
+        weights_flash=weights,
+        code=sizes.flash_bytes - weights,
+    )

@@ -1,0 +1,124 @@
+"""The user's samples: read, checked, and quantised as the network's input wants them."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.errors import DataError
+from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Quantised samples.
+
+    Attributes:
+        inputs: int8 (n, *input shape without batch).
+        labels: int64 (n,), or None where the file has none.
+    """
+
+    inputs: npt.NDArray[np.int8]
+    labels: npt.NDArray[np.int64] | None
+
+    def labelled(self) -> npt.NDArray[np.int64]:
+        """Returns the labels.
+
+        Raises:
+            DataError: If there are none.
+        """
+        if self.labels is None:
+            raise DataError(
+                "The samples have no labels. Expected an .npz with arrays 'x' and 'y'. Received: 'x' alone."
+            )
+        return self.labels
+
+
+def read_samples(path: Path, graph: Graph) -> Samples:
+    """Reads samples and brings them to int8.
+
+    Args:
+        path: `.npz` with `x` (n, *input shape) and, for learning and evaluation, `y` (n,); or `.npy` with x alone.
+            x is in the user's units: the network sees `x * input_scale + input_offset`.
+        graph: The network.
+
+    Raises:
+        DataError: If the file cannot be read, a shape or dtype is wrong, or a value is not finite.
+    """
+    values, labels = _load(path)
+    return Samples(quantize_inputs(values, graph), None if labels is None else check_labels(labels, len(values), graph))
+
+
+def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArray[np.int8]:
+    """Quantises samples in the user's units.
+
+    Args:
+        values: Numbers (n, *input shape without batch).
+        graph: The network.
+
+    Returns:
+        int8 of the same shape; values outside the range of the input saturate.
+
+    Raises:
+        DataError: If the shape or dtype is wrong, there is no sample, or a value is not finite.
+    """
+    tensor = graph.tensors[graph.input]
+    expected = tensor.shape[1:]
+    if values.shape[1:] != expected or values.ndim == 0 or len(values) == 0:
+        raise DataError(
+            f"The samples have the wrong shape. Expected (n, {', '.join(map(str, expected))}) with n of at least 1. "
+            f"Received: {values.shape}."
+        )
+    if not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):
+        raise DataError(f"The samples are not numbers. Expected a numeric dtype. Received: {values.dtype}.")
+    real = values.astype(np.float64) * graph.training.input_scale + graph.training.input_offset
+    bad = int(np.count_nonzero(~np.isfinite(real)))
+    if bad:
+        first = int(np.argmax(~np.isfinite(real.reshape(len(real), -1)).all(axis=1)))
+        raise DataError(
+            f"The samples hold {bad} values that are not finite (NaN or infinity), the first in sample {first}. "
+            "Remove these samples."
+        )
+    integers = np.round(real / tensor.scale) + tensor.zero_point
+    return np.clip(integers, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.int8)
+
+
+def check_labels(labels: npt.NDArray[np.generic], count: int, graph: Graph) -> npt.NDArray[np.int64]:
+    """Returns labels as int64, if each is a class of the network.
+
+    Raises:
+        DataError: If the number, dtype or range is wrong.
+    """
+    classes = graph.tensors[graph.output].size
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"The labels do not match the samples. Expected integers of shape ({count},). "
+            f"Received: {labels.dtype} of shape {labels.shape}."
+        )
+    values = labels.astype(np.int64)
+    if count and not (values.min() >= 0 and values.max() < classes):
+        raise DataError(
+            f"A label is out of range. Expected 0 to {classes - 1}. Received: {values.min()} to {values.max()}."
+        )
+    return values
+
+
+def _load(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic] | None]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = {"x": content} if isinstance(content, np.ndarray) else dict(content)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"Cannot read the samples in {path}. Expected an .npz with arrays 'x' and 'y', or an .npy. "
+            f"Received: {error}."
+        ) from error
+    if "x" not in arrays:
+        raise DataError(
+            f"The samples in {path} have no array 'x'. Expected 'x' and 'y'. Received: {sorted(arrays)}. "
+            "Write the file with numpy.savez(path, x=samples, y=labels)."
+        )
+    return arrays["x"], arrays.get("y")

@@ -1,0 +1,174 @@
+"""Runs a built project: predicts, learns, reads back; on an emulated core or on this computer."""
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rct_tflite.device import protocol
+from rct_tflite.device.protocol import Command, DeviceInfo, Request, Response
+from rct_tflite.emulator.finder import Emulator
+from rct_tflite.errors import DeviceError
+from rct_tflite.firmware.samples import Samples
+from rct_tflite.spec.emulation import EmulatedProfile
+
+Runner = Callable[[bytes], bytes]
+"""Sends a stream of requests to a firmware and returns its stream of responses."""
+
+MARKS = ("rct_mark_predict_begin", "rct_mark_predict_end", "rct_mark_learn_begin", "rct_mark_learn_end")
+HOST_TIMEOUT_S = 600.0
+EMULATOR_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuning:
+    """What happened on the device.
+
+    Attributes:
+        info: Sizes that the firmware tells.
+        before: int8 (n, classes), logits of the test samples before learning.
+        right_while_learning: bool (epochs * m,), whether each sample was right before it was learnt from.
+        after: int8 (n, classes), logits of the test samples after learning.
+        parameters: The parameter block after learning.
+    """
+
+    info: DeviceInfo
+    before: npt.NDArray[np.int8]
+    right_while_learning: npt.NDArray[np.bool_]
+    after: npt.NDArray[np.int8]
+    parameters: bytes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counted instructions, and the deepest stack.
+
+    Attributes:
+        inference: Mean of one prediction.
+        step: Mean of one training step, its prediction included.
+        functions: (name, instructions) of one prediction and one step together, most first.
+        stack_bytes: Deepest use of the whole run.
+        emulator: What counted.
+    """
+
+    inference: int
+    step: int
+    functions: tuple[tuple[str, int], ...]
+    stack_bytes: int
+    emulator: str
+
+
+def emulated_runner(emulator: Emulator, image: Path) -> Runner:
+    """Returns a runner that executes an image on an emulated core."""
+    return lambda request: emulator.run(image, request, timeout_s=EMULATOR_TIMEOUT_S).response
+
+
+def host_runner(program: Path) -> Runner:
+    """Returns a runner that executes a host build."""
+
+    def run(request: bytes) -> bytes:
+        done = subprocess.run([program], input=request, capture_output=True, timeout=HOST_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise DeviceError(
+                f"The program stopped with status {done.returncode}. Expected 0. "
+                f"It said: {done.stderr.decode(errors='replace').strip() or 'nothing'}."
+            )
+        return done.stdout
+
+    return run
+
+
+def fine_tune(runner: Runner, learn: Samples | None, test: Samples, epochs: int = 1) -> FineTuning:
+    """Checks the firmware by its golden vectors, predicts, learns, predicts again and reads the parameters.
+
+    Args:
+        runner: Of the firmware.
+        learn: Labelled samples, learnt in their order in each epoch; None to learn nothing.
+        test: Samples to predict before and after.
+        epochs: Passes over `learn`.
+
+    Raises:
+        DeviceError: If the firmware reports an error or answers something else.
+    """
+    predictions = [protocol.predict(sample) for sample in test.inputs]
+    lessons: list[Request] = []
+    if learn is not None:
+        pairs = zip(learn.inputs, learn.labelled(), strict=True)
+        lessons = [protocol.learn(sample, int(label)) for sample, label in pairs] * epochs
+    requests = [Request(Command.INFO), Request(Command.SELF_TEST), *predictions, *lessons, *predictions]
+    answers = exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])
+    info = DeviceInfo.decode(next(answers).payload)
+    next(answers)
+    before = _logits(answers, len(predictions))
+    right = np.array([next(answers).payload[0] for _ in lessons], bool)
+    after = _logits(answers, len(predictions))
+    return FineTuning(info, before, right, after, next(answers).payload)
+
+
+def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Returns the outputs of all ops, one after the other, int8 (n, trace_bytes), of a build with RCT_TRACE."""
+    answers = exchange(runner, [protocol.predict(sample) for sample in samples])
+    return _logits(answers, len(samples))
+
+
+def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
+    """Counts instructions on a few labelled samples, from the state after a reset.
+
+    Args:
+        emulator: Of the image's core.
+        image: A built project.
+        learn: The samples: each is predicted once and learnt from once.
+    """
+    requests = [protocol.predict(sample) for sample in learn.inputs]
+    requests += [
+        protocol.learn(sample, int(label)) for sample, label in zip(learn.inputs, learn.labelled(), strict=True)
+    ]
+    profile = emulator.profile(image, _stream(requests), marks=MARKS)
+    for _ in protocol.decode_responses(profile.run.response):
+        pass
+    count = len(learn.inputs)
+    kernels = tuple(
+        (f.name, f.instructions // count)
+        for f in profile.functions
+        if f.name.startswith("rct_") and not f.name.startswith(("rct_frame", "rct_port", "rct_mark", "rct_reset"))
+    )
+    return Cost(
+        inference=_mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end"),
+        step=_mean_span(profile, "rct_mark_learn_begin", "rct_mark_learn_end"),
+        functions=kernels,
+        stack_bytes=profile.stack_bytes,
+        emulator=profile.run.emulator,
+    )
+
+
+def exchange(runner: Runner, requests: Sequence[Request]) -> Iterator[Response]:
+    """Sends requests and EXIT, and returns the response to each.
+
+    Raises:
+        DeviceError: If a response is missing, damaged or of another command.
+    """
+    answers = list(protocol.decode_responses(runner(_stream(requests))))
+    expected = [*(request.command for request in requests), Command.EXIT]
+    if [answer.command for answer in answers] != expected:
+        raise DeviceError(
+            f"The firmware did not answer what it was asked. Expected {len(expected)} responses. "
+            f"Received: {len(answers)}. Build the project again."
+        )
+    return iter(answers[:-1])
+
+
+def _stream(requests: Sequence[Request]) -> bytes:
+    return b"".join(request.encode() for request in [*requests, Request(Command.EXIT)])
+
+
+def _logits(answers: Iterator[Response], count: int) -> npt.NDArray[np.int8]:
+    return np.array([np.frombuffer(next(answers).payload, np.int8) for _ in range(count)])
+
+
+def _mean_span(profile: EmulatedProfile, begin: str, end: str) -> int:
+    starts = [mark.instructions for mark in profile.marks if mark.name == begin]
+    ends = [mark.instructions for mark in profile.marks if mark.name == end]
+    return (sum(ends) - sum(starts)) // len(starts)
