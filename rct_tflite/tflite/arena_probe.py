@@ -55,7 +55,7 @@ def _allocated(interpreter: Any, log: Any) -> int:
 
 
 def main(path: str, ample: int) -> None:
-    """Prints `{"smallest_bytes": ..., "allocated_bytes": ...}`."""
+    """Writes `{"smallest_bytes": ..., "allocated_bytes": ...}`."""
     model = Path(path).read_bytes()
     with tempfile.TemporaryFile() as log:
         saved = os.dup(2)
@@ -72,7 +72,7 @@ def main(path: str, ample: int) -> None:
                     too_small = middle
         finally:
             os.dup2(saved, 2)
-    print(json.dumps({"smallest_bytes": smallest, "allocated_bytes": allocated}))
+    sys.stdout.write(json.dumps({"smallest_bytes": smallest, "allocated_bytes": allocated}))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def encode_metadata(training: TrainingMetadata) -> bytes:
         ModelFileError: If `decode_metadata()` would refuse the result.
 
     Example:
-        >>> encode_metadata(TrainingMetadata(learning_rate=0.5))[-50:]
-        b'g_rate":0.5,"rounding":"stochastic","version":1}'
+        >>> decode_metadata(encode_metadata(TrainingMetadata(labels=("no", "yes")))).labels
+        ('no', 'yes')
     """
     record = {"version": METADATA_VERSION, **asdict(training)}
     data = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

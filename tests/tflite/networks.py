@@ -1,9 +1,12 @@
 """Seeded random networks, as the Keras side would give them."""
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from rct_tflite.export.tflite_export import export_tflite
 from rct_tflite.spec.graph import (
     Activation,
     Conv2DOptions,
@@ -13,6 +16,7 @@ from rct_tflite.spec.graph import (
     Padding,
     Pool2DOptions,
     ReshapeOptions,
+    TrainingMetadata,
 )
 from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import AffineQuantization, round_scale, top
@@ -76,8 +80,67 @@ class Stack:
         return self
 
 
+TRAINING = TrainingMetadata(learning_rate=0.05, labels=("no", "yes", "perhaps"), input_scale=1 / 255)
+
+
 def small_cnn(seed=0, bits=8, per_channel=False):
     """conv -> max pool -> conv -> average pool -> flatten -> dense -> dense."""
     stack = Stack(seed, (10, 9, 2), bits, per_channel).conv(4, 3).pool(OpKind.MAX_POOL_2D)
     stack.conv(6, 2, 2, VALID, NONE, -20).pool(OpKind.AVERAGE_POOL_2D, 2, 1).flatten()
     return stack.dense(10, RELU, -128).dense(3, NONE, 12).network()
+
+
+def strided_cnn():
+    """Strides, paddings, activations and zero points that `small_cnn()` has not."""
+    stack = Stack(7, (13, 11, 3), 5, True).conv(4, 3, 2, VALID, RELU6, 20).conv(5, 1, 1, SAME, NONE, 127)
+    stack.pool(OpKind.MAX_POOL_2D, 3, 2, SAME).conv(3, 2, 1, SAME, RELU, -60).pool(OpKind.AVERAGE_POOL_2D, 2, 2, SAME)
+    return stack.flatten().dense(4, RELU6, -5).dense(2, NONE, -128).network()
+
+
+def merged_by_the_converter():
+    """Zero biases, equal constants and a reshape that changes nothing: the converter drops or merges them all."""
+    stack = Stack(3, (4, 4, 2), 8).conv(3, 4, 1, VALID, RELU, -128).flatten().dense(3).dense(3).dense(3)
+    for index in (2, 3):
+        weights = stack.layers[index].weights
+        zeros = np.zeros_like(weights.integers)
+        new = dataclasses.replace(weights, integers=zeros, bias=np.zeros(3))
+        stack.layers[index] = dataclasses.replace(stack.layers[index], weights=new)
+    return stack.network()
+
+
+def large_dense():
+    """More weights than the converter folds when they are computed from integers; narrow scales."""
+    return Stack(5, (300,), 4, True).dense(200, RELU, -128).dense(10).network()
+
+
+def convolution_only():
+    """Ends in an image; one scale."""
+    return Stack(11, (6, 6, 1), 3).conv(2, 3, 1, SAME, NONE, 0).network()
+
+
+NETWORKS = {
+    **{f"{bits} bits": (small_cnn, bits, bits, bits % 2 == 0) for bits in range(2, 9)},
+    "one scale": (small_cnn, 20, 8, False),
+    "per channel": (small_cnn, 21, 8, True),
+    "strides": (strided_cnn,),
+    "merged": (merged_by_the_converter,),
+    "large": (large_dense,),
+    "convolution": (convolution_only,),
+}
+
+
+@cache
+def network_of(case):
+    make, *arguments = NETWORKS[case]
+    return make(*arguments)
+
+
+@cache
+def exported(case="per channel"):
+    """The `.tflite` of a network, converted once."""
+    return export_tflite(network_of(case), TRAINING)
+
+
+def random_inputs(network, count, seed=0):
+    """int8 (count, *input shape) over the full range."""
+    return np.random.default_rng(seed).integers(-128, 128, (count, *network.input_shape), np.int8)
