@@ -11,7 +11,6 @@ from rct_tflite.emulator import faults
 from rct_tflite.emulator.counting import Block, Counts, instructions_in, make_profile, mark_addresses
 from rct_tflite.emulator.image import Image, initial_registers, load_image
 from rct_tflite.emulator.semihosting import Semihosting
-from rct_tflite.errors import EmulatorError
 from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun, Mark
 
 # The package's annotations are incomplete: to the type checker it has none.
@@ -56,7 +55,6 @@ class _Machine:
         for segment in image.segments:
             self.write(segment.address, segment.data)
         self.host = Semihosting(self, request)
-        self.error: EmulatorError | None = None
         self.uc.hook_add(unicorn_const.UC_HOOK_INTR, self._on_exception)
 
     def _map(self, origin: int, size: int, access: int) -> None:
@@ -81,26 +79,23 @@ class _Machine:
             self.uc.emu_start(reset | _THUMB, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
         except unicorn.UcError as error:
             raise faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc) from error
-        if self.error is not None:
-            raise self.error
         if self.host.exit_code is None:
             raise faults.hang(self.image, timeout_s, self.pc)
 
     def _on_exception(self, uc: Any, number: int, _: object) -> None:
-        """An error raised here would be lost in unicorn's C code: it is kept for `run()`."""
+        """What is raised here comes out of `emu_start()`."""
         pc = self.pc
+        if number != _BREAKPOINT or self.read(pc, 2) != _SEMIHOSTING:
+            raise faults.fault(self.image, f"it raised the core's exception {number}", pc)
+        operation, argument = (uc.reg_read(r) for r in (arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1))
         try:
-            if number != _BREAKPOINT or self.read(pc, 2) != _SEMIHOSTING:
-                self.error = faults.fault(self.image, f"it raised the core's exception {number}", pc)
-            else:
-                operation, argument = (uc.reg_read(r) for r in (arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1))
-                uc.reg_write(arm_const.UC_ARM_REG_R0, self.host.call(operation, argument))
+            uc.reg_write(arm_const.UC_ARM_REG_R0, self.host.call(operation, argument))
         except unicorn.UcError as error:
-            self.error = faults.fault(self.image, f"it passed a wrong address to semihosting ({error})", pc)
-        if self.error is not None or self.host.exit_code is not None:
-            uc.emu_stop()
-        else:
+            raise faults.fault(self.image, "it passed unmapped memory to semihosting", pc) from error
+        if self.host.exit_code is None:
             uc.reg_write(arm_const.UC_ARM_REG_PC, (pc + len(_SEMIHOSTING)) | _THUMB)
+        else:
+            uc.emu_stop()
 
 
 @dataclass
