@@ -36,9 +36,7 @@ def mix_and_wide(rounds):
 
 
 def test_every_tool_is_here_in_ci():
-    found = {
-        (core, tool.name) for core in CORES for tool in (*available_toolchains(core), *available_emulators(core))
-    }
+    found = {(core, tool.name) for core in CORES for tool in (*available_toolchains(core), *available_emulators(core))}
     missing = set(itertools.product(CORES, ("gcc", "zig", "qemu", "unicorn"))) - found
     assert not (os.environ.get("CI") == "true" and missing)
 
