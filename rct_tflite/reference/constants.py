@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import RecipeError, UnsupportedLayerError
-from rct_tflite.reference.rounding import quantize_multiplier
+from rct_tflite.reference.rounding import INT32_MAX, quantize_multiplier
 from rct_tflite.spec.graph import (
     Activation,
     Conv2DOptions,
@@ -25,7 +25,10 @@ from rct_tflite.spec.training_plan import TrainingPlan
 RATIO_BITS = 14
 MAX_GUARD_BITS = 8
 MAX_ERROR = 127
-INT32_MAX = 2**31 - 1
+MAX_WEIGHT = 128
+"""Largest magnitude of a weight: files of others may hold -128."""
+MAX_SUM = 2**30 - 1
+"""Largest magnitude of a sum: half of int32, so that rounding it cannot overflow either."""
 EXP_TABLE_ONE = 2**15
 LARGEST_INPUT = ACTIVATION_MAX - ACTIVATION_MIN
 """Largest distance between an activation and its zero point."""
@@ -44,10 +47,18 @@ class Window:
     pad_top: int
     pad_left: int
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether one cell can lie in two windows."""
+        return self.stride_h < self.filter_h or self.stride_w < self.filter_w
+
 
 @dataclass(frozen=True, eq=False)
 class ForwardConstants:
-    """Of one op: requantisation per channel (or one), bounds of the result, window."""
+    """Of one op: requantisation per channel (or one), bounds of the result, window.
+
+    `masks_low` and `masks_high` say which of the bounds the fused activation set: errors stop there.
+    """
 
     multiplier: IntArray
     shift: IntArray
@@ -75,7 +86,7 @@ class BackwardConstants:
         guard_bits: Bits that a ratio adds to the error.
         weight_step: Multiplier of the weights' gradient; None where the op is frozen.
         bias_step: Multiplier of the bias' gradient; None where the op is frozen.
-        bias_limit: Largest bias.
+        bias_limit: Largest magnitude of a bias.
     """
 
     ratio: IntArray | None
@@ -110,19 +121,20 @@ def forward_constants(graph: Graph, op: Op) -> ForwardConstants:
     multipliers = _real_multipliers(graph, op) if op.has_weights else [1.0]
     fixed = [quantize_multiplier(real) for real in multipliers]
     activation = getattr(op.options, "activation", Activation.NONE)
-    act_min, act_max = ACTIVATION_MIN, ACTIVATION_MAX
+    act_min, act_max, masks_high = ACTIVATION_MIN, ACTIVATION_MAX, False
     if activation is not Activation.NONE:
         act_min = max(act_min, result.zero_point)
     if activation is Activation.RELU6:
         six = math.floor(float(np.float32(6.0) / np.float32(result.scale)) + 0.5)
         act_max = min(act_max, result.zero_point + six)
+        masks_high = result.zero_point + six <= ACTIVATION_MAX
     return ForwardConstants(
         multiplier=np.array([m for m, _ in fixed], np.int64),
         shift=np.array([s for _, s in fixed], np.int64),
         act_min=act_min,
         act_max=act_max,
         masks_low=activation is not Activation.NONE,
-        masks_high=activation is Activation.RELU6,
+        masks_high=masks_high,
         window=window_of(graph, op),
     )
 
@@ -185,33 +197,34 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
     scales = _scales(weights)
     depth = weights.size // weights.shape[0]
     same = bool(np.all(scales == scales[0]))
-    guard_bits = 0 if same else _guard_bits(op, weights)
+    guard_bits = _guard_bits(op, weights)
     _check_sums(op, depth, graph.tensors[op.output])
     trained = op.name in plan.trained
     rate = plan.learning_rate * error_scale
     return BackwardConstants(
         ratio=None if same else np.floor(2.0**RATIO_BITS * scales / scales.max() + 0.5).astype(np.int64),
-        guard_bits=guard_bits,
+        guard_bits=0 if same else guard_bits,
         weight_step=_step_multiplier(op, rate * source.scale / scales) if trained else None,
         bias_step=_step_multiplier(op, rate / (source.scale * scales)) if trained else None,
-        bias_limit=INT32_MAX - depth * MAX_ERROR * LARGEST_INPUT,
+        bias_limit=INT32_MAX - depth * MAX_WEIGHT * LARGEST_INPUT,
     )
 
 
 def _guard_bits(op: Op, weights: Tensor) -> int:
     terms = weights.size // weights.shape[-1]
-    room = INT32_MAX // (MAX_ERROR * MAX_ERROR * terms)
+    room = MAX_SUM // (MAX_ERROR * MAX_WEIGHT * terms)
     if room < 1:
         raise UnsupportedLayerError(
             f"Layer '{op.name}' is too large to train: the sum of an input error has {terms} terms and could overflow "
-            f"32 bits. Expected at most {INT32_MAX // MAX_ERROR**2}. Freeze it and the layers below (--train last:N)."
+            f"32 bits. Expected at most {MAX_SUM // (MAX_ERROR * MAX_WEIGHT)}. "
+            "Freeze it and the layers below (--train last:N)."
         )
     return min(MAX_GUARD_BITS, room.bit_length() - 1)
 
 
 def _check_sums(op: Op, depth: int, result: Tensor) -> None:
     """Proves that neither an accumulator nor a gradient of the op can pass 32 bits."""
-    limit = INT32_MAX // 2 // (MAX_ERROR * LARGEST_INPUT)
+    limit = MAX_SUM // (MAX_WEIGHT * LARGEST_INPUT)
     positions = result.size // result.shape[-1]
     for what, count in (("weights in a row", depth), ("output positions", positions)):
         if count > limit:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from rct_tflite.reference.constants import EXP_TABLE_ONE, MAX_ERROR, RATIO_BITS, BackwardConstants, Window
 from rct_tflite.reference.rounding import log2_q8, round_shift
+from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
 
 IntArray = npt.NDArray[np.int64]
 GAIN_UNSET = -(2**31)
@@ -27,7 +28,7 @@ def saturate(values: IntArray) -> IntArray:
 
 
 def softmax_cross_entropy(logits: IntArray, label: int, table: IntArray) -> ScaledError | None:
-    """Returns the error at the logits, or None where the loss has no gradient left.
+    """Returns the error at the logits, or None where nothing is left to learn.
 
     Args:
         logits: int64 (classes,), the int8 outputs.
@@ -40,9 +41,10 @@ def softmax_cross_entropy(logits: IntArray, label: int, table: IntArray) -> Scal
     gradient = (exps * EXP_TABLE_ONE + total // 2) // total
     gradient[label] -= EXP_TABLE_ONE
     bits = int(np.abs(gradient).max()).bit_length()
-    if bits == 0:
-        return None
-    return ScaledError(saturate(round_shift(gradient, bits - 7)), 22 - bits)
+    values = saturate(round_shift(gradient, bits - 7))
+    outward = ((logits == ACTIVATION_MAX) & (values < 0)) | ((logits == ACTIVATION_MIN) & (values > 0))
+    values[outward] = 0
+    return ScaledError(values, 22 - bits) if values.any() else None
 
 
 def channel_errors(error: IntArray, c: BackwardConstants) -> IntArray:
@@ -64,11 +66,11 @@ def scale_input_error(acc: IntArray, total_shift: int, gain: int) -> tuple[IntAr
         Errors within +-127, the shift that was applied, the new gain.
     """
     peak = int(np.abs(acc).max())
-    seen = log2_q8(peak) + 256 * total_shift if peak else GAIN_UNSET
+    if peak == 0:
+        return acc, 0, gain
+    seen = log2_q8(peak) + 256 * total_shift
     if gain == GAIN_UNSET:
         gain = seen
-    if gain == GAIN_UNSET:
-        return acc, 0, gain
     shift = min(max(((gain - 256 * total_shift) >> 8) - 6, 0), 31)
     return saturate(round_shift(acc, shift)), shift, max(gain - GAIN_DECAY, seen)
 
@@ -89,7 +91,8 @@ def conv_2d_input(errors: IntArray, weights: IntArray, window: Window, in_shape:
     high = max((out_h - 1) * window.stride_h + window.filter_h, in_shape[0] + window.pad_top)
     wide = max((out_w - 1) * window.stride_w + window.filter_w, in_shape[1] + window.pad_left)
     acc = np.zeros((high, wide, in_shape[2]), np.int64)
-    spread = np.einsum("yxc,cijk->yxijk", errors, weights)
+    # float64 products of integers are exact up to 2**53, far above any sum.
+    spread = np.tensordot(errors.astype(np.float64), weights.astype(np.float64), axes=(2, 0)).astype(np.int64)
     for i in range(window.filter_h):
         for j in range(window.filter_w):
             rows = slice(i, i + (out_h - 1) * window.stride_h + 1, window.stride_h)
@@ -110,20 +113,25 @@ def max_pool_2d(error: IntArray, windows: IntArray, window: Window, in_shape: tu
     """
     out_h, out_w, channels = error.shape
     first = windows.reshape(out_h, out_w, -1, channels).argmax(axis=2)
-    y = np.arange(out_h)[:, None, None] * window.stride_h - window.pad_top + first // window.filter_w
-    x = np.arange(out_w)[None, :, None] * window.stride_w - window.pad_left + first % window.filter_w
+    rows = np.arange(out_h)[:, None, None] * window.stride_h - window.pad_top + first // window.filter_w
+    columns = np.arange(out_w)[None, :, None] * window.stride_w - window.pad_left + first % window.filter_w
+    every = np.arange(channels)
     result = np.zeros(in_shape, np.int64)
-    np.add.at(result, (y, x, np.broadcast_to(np.arange(channels), first.shape)), error)
-    return saturate(result)
+    if not window.overlaps:
+        result[rows, columns, every] = error
+        return result
+    for y, x in np.ndindex(out_h, out_w):
+        place = (rows[y, x], columns[y, x], every)
+        result[place] = saturate(result[place] + error[y, x])
+    return result
 
 
 def average_pool_2d(error: IntArray, window: Window, in_shape: tuple[int, ...]) -> IntArray:
     """Hands each error (out_h, out_w, channels) to every element of its window; no window is padded."""
     out_h, out_w, _ = error.shape
     result = np.zeros(in_shape, np.int64)
-    for i in range(window.filter_h):
-        for j in range(window.filter_w):
-            rows = slice(i, i + (out_h - 1) * window.stride_h + 1, window.stride_h)
-            columns = slice(j, j + (out_w - 1) * window.stride_w + 1, window.stride_w)
-            result[rows, columns] += error
-    return saturate(result)
+    for y, x in np.ndindex(out_h, out_w):
+        top, left = y * window.stride_h, x * window.stride_w
+        place = (slice(top, top + window.filter_h), slice(left, left + window.filter_w))
+        result[place] = saturate(result[place] + error[y, x])
+    return result

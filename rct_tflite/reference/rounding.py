@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int64Array = npt.NDArray[np.int64]
+INT32_MAX = 2**31 - 1
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -34,12 +35,11 @@ def requantize(acc: Int64Array, multiplier: Int64Array, shift: Int64Array) -> In
         shift: int64 of the same shape.
 
     Returns:
-        int64 (..., channels).
+        int64 (..., channels). Where TFLite-Micro's left shift would overflow, the accumulator saturates.
     """
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-    product = (acc << left) * multiplier
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    high = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
+    limit = INT32_MAX >> left
+    high = ((np.clip(acc, -limit, limit) << left) * multiplier + (1 << 30)) >> 31
     remainder = high & ((1 << right) - 1)
     threshold = (((1 << right) - 1) >> 1) + (high < 0)
     result: Int64Array = (high >> right) + (remainder > threshold)

@@ -34,7 +34,9 @@ class ReferenceTrainer:
 
     Attributes:
         network: The forward pass with the weights as they are now.
+        random: The generator of the stochastic rounding.
         gains: Per op, the gain of its input error (ARITHMETIC.md 3).
+        constants: Backward constants of every op with weights, from the deepest trained one up.
     """
 
     def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
@@ -43,7 +45,7 @@ class ReferenceTrainer:
         self.random = RandomGenerator(seed)
         self.gains: dict[str, int] = {}
         self._backward_ops = ops_in_backward(graph, plan)
-        self._constants = backward_constants(graph, plan)
+        self.constants = backward_constants(graph, plan)
         self._table = exp_table(graph.tensors[graph.output])
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
 
@@ -65,7 +67,7 @@ class ReferenceTrainer:
         if not 0 <= label < logits.size:
             raise DataError(f"A label is out of range. Expected 0 to {logits.size - 1}. Received: {label}.")
         error = gradients.softmax_cross_entropy(logits, label, self._table)
-        if error is not None:
+        if error is not None and self._backward_ops:
             self._backward(sample, outputs, error)
         return int(logits.argmax()) == label
 
@@ -86,18 +88,19 @@ class ReferenceTrainer:
             reversed(self._backward_ops), reversed(inputs), reversed(outputs[-count:]), strict=True
         ):
             values = error.values.reshape(output[0].shape)
-            error = ScaledError(self._mask(op, values, output[0]), error.exponent)
+            error = ScaledError(self.mask(op, values, output[0]), error.exponent)
             deepest = op is self._backward_ops[0]
             if op.has_weights:
-                passed = None if deepest else self._input_error(op, value, error, loss_exponent)
+                passed = None if deepest else self.input_error(op, value.shape, error, loss_exponent)
                 if op.name in self.plan.trained:
-                    self._learn(op, value, error)
+                    self.learn(op, value, error)
                 if passed is not None:
                     error = passed
             else:
-                error = ScaledError(self._through(op, value, error.values), error.exponent)
+                error = ScaledError(self.pool_error(op, value, error.values), error.exponent)
 
-    def _mask(self, op: Op, values: IntArray, output: Int8Array) -> IntArray:
+    def mask(self, op: Op, values: IntArray, output: Int8Array) -> IntArray:
+        """Clears errors where the fused activation held the output at a bound."""
         c = self.network.constants[op.name]
         keep = np.ones(output.shape, bool)
         if c.masks_low:
@@ -106,21 +109,30 @@ class ReferenceTrainer:
             keep &= output < c.act_max
         return np.where(keep, values, 0)
 
-    def _input_error(self, op: Op, value: Int8Array, error: ScaledError, loss_exponent: int) -> ScaledError:
-        scaled = gradients.channel_errors(error.values, self._constants[op.name])
+    def input_error(self, op: Op, in_shape: tuple[int, ...], error: ScaledError, loss_exponent: int) -> ScaledError:
+        """Returns the error at the input of an op with weights; moves the op's gain.
+
+        Args:
+            op: CONV_2D or FULLY_CONNECTED.
+            in_shape: Of the input, without batch.
+            error: At the op's output, masked.
+            loss_exponent: Exponent of the error at the loss of this sample.
+        """
+        scaled = gradients.channel_errors(error.values, self.constants[op.name])
         weights = self.network.weights[op.name]
         window = self.network.constants[op.name].window
         if window is None:
-            acc = scaled @ weights
+            acc = _product(scaled, weights).reshape(in_shape)
         else:
             filters = weights.reshape(len(weights), window.filter_h, window.filter_w, -1)
-            acc = gradients.conv_2d_input(scaled, filters, window, value.shape)
+            acc = gradients.conv_2d_input(scaled, filters, window, in_shape)
         total_shift = loss_exponent - error.exponent
         gain = self.gains.get(op.name, GAIN_UNSET)
         values, shift, self.gains[op.name] = gradients.scale_input_error(acc, total_shift, gain)
         return ScaledError(values, error.exponent - shift)
 
-    def _through(self, op: Op, value: Int8Array, error: IntArray) -> IntArray:
+    def pool_error(self, op: Op, value: Int8Array, error: IntArray) -> IntArray:
+        """Returns the error at the input `value` (without batch) of an op without weights."""
         if op.kind is OpKind.RESHAPE:
             return error.reshape(value.shape)
         window = self.network.constants[op.name].window
@@ -130,25 +142,43 @@ class ReferenceTrainer:
         windows = self.network.windows(op, value[None], fill=-129)[0]
         return gradients.max_pool_2d(error, windows, window, value.shape)
 
-    def _learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
-        c = self._constants[op.name]
-        assert c.weight_step is not None
-        assert c.bias_step is not None
+    def weight_gradients(self, op: Op, value: Int8Array, error: ScaledError) -> tuple[IntArray, IntArray]:
+        """Returns the integer gradients of weights (channels, depth) and biases (channels,)."""
         rows = self.network.input_rows(op, value[None])[0]
         rows = rows.reshape(-1, rows.shape[-1])
-        values = error.values.reshape(-1, error.values.shape[-1])
-        weight_gradient, bias_gradient = values.T @ rows, values.sum(axis=0)
-        for channel in np.flatnonzero(np.any(values != 0, axis=0)):
+        errors = error.values.reshape(-1, error.values.shape[-1])
+        return _product(errors.T, rows), errors.sum(axis=0)
+
+    def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+        """Updates weights and biases of an op in place.
+
+        Args:
+            op: CONV_2D or FULLY_CONNECTED.
+            value: Its input, without batch.
+            error: At its output, masked.
+        """
+        c = self.constants[op.name]
+        assert c.weight_step is not None
+        assert c.bias_step is not None
+        weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
+        touched = np.any(error.values.reshape(-1, len(bias_gradient)) != 0, axis=0)
+        weights, bias = self.network.weights[op.name], self.network.biases[op.name]
+        limit = top(self._bits[op.name])
+        for channel in np.flatnonzero(touched):
+            row = slice(channel, channel + 1)
             step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
-            limit = top(self._bits[op.name])
-            row = self.network.weights[op.name][channel]
-            row[:] = np.clip(row - step, -limit, limit)
-            step = self._updates(bias_gradient[channel : channel + 1], c.bias_step, int(channel), error.exponent)
-            bias = self.network.biases[op.name]
-            bias[channel] = np.clip(bias[channel] - step[0], -c.bias_limit, c.bias_limit)
+            weights[row] = np.clip(weights[row] - step, -limit, limit)
+            step = self._updates(bias_gradient[row], c.bias_step, int(channel), error.exponent)
+            bias[row] = np.clip(bias[row] - step, -c.bias_limit, c.bias_limit)
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0
         shift = int(multiplier.shift[index]) + exponent
         random = generator_for(self.plan.rounding, self.random)
         return updates(gradient, int(multiplier.mantissa[index]), shift, random)
+
+
+def _product(left: IntArray, right: IntArray) -> IntArray:
+    """Multiplies matrices in float64, which is exact up to 2**53, far above any sum, and fast."""
+    product: IntArray = (left.astype(np.float64) @ right.astype(np.float64)).astype(np.int64)
+    return product

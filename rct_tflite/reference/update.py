@@ -7,19 +7,20 @@ from rct_tflite.reference.random import RandomGenerator
 from rct_tflite.spec.quantization import Rounding
 
 IntArray = npt.NDArray[np.int64]
+MIN_STEP_SHIFT = 1
 MAX_STEP_SHIFT = 30
 
 
 def step_multiplier(mantissa: int, shift: int) -> tuple[int, int]:
-    """Brings `mantissa * 2**-shift` to a shift of 0 to 30.
+    """Brings `mantissa * 2**-shift` to a shift of 1 to 30.
 
     Example:
         >>> step_multiplier(16384, 32), step_multiplier(16384, -1), step_multiplier(20000, 12)
-        ((4096, 30), (16384, 0), (20000, 12))
+        ((4096, 30), (16384, 1), (20000, 12))
     """
     if shift > MAX_STEP_SHIFT:
         return mantissa >> min(shift - MAX_STEP_SHIFT, 15), MAX_STEP_SHIFT
-    return mantissa, max(shift, 0)
+    return mantissa, max(shift, MIN_STEP_SHIFT)
 
 
 def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerator | None) -> IntArray:
@@ -35,7 +36,7 @@ def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerat
     product = gradient * mantissa
     if random is None:
         return np.where(product >= 0, product >> shift, -((-product) >> shift))
-    noise = (random.draw(gradient.size) >> 1) >> (31 - shift)
+    noise = random.draw(gradient.size) >> (32 - shift)
     return (product + noise) >> shift
 
 
