@@ -68,7 +68,8 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
         raise FitError(
             f"The model needs {need.ram} B of RAM; target '{target.name}' has {target.ram.size} B "
             f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
-            f"trained parameters {need.parameters} B, stack {need.stack} B. The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
+            f"trained parameters {need.parameters} B, stack {need.stack} B. "
+            f"The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
             "Train fewer layers (--train last:1), make that tensor smaller, or choose a larger target."
         )
     if need.flash > target.flash.size:

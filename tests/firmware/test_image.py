@@ -1,0 +1,120 @@
+"""What must hold of the firmware beside its results."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from rct_tflite.device.protocol import Command, DeviceStatus, Request, decode_responses
+from rct_tflite.emulator import available_emulators
+from rct_tflite.emulator.disassembly import float_instructions, heap_symbols
+from rct_tflite.errors import DeviceError
+from rct_tflite.firmware.model_source import RUNTIME_VERSION
+from rct_tflite.firmware.project import FIRMWARE_FOLDER
+from rct_tflite.firmware.samples import Samples
+from rct_tflite.firmware.session import exchange, host_runner, measure
+from rct_tflite.firmware.toolchain import available_toolchains
+from rct_tflite.spec.templates import templates_folder
+from tests.firmware.conftest import TARGET, Case
+
+TOOLCHAINS = [toolchain.name for toolchain in available_toolchains(TARGET.core)]
+EMULATORS = available_emulators(TARGET.core)
+
+
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
+def test_no_float_and_no_heap(case, toolchain):
+    image = case.build(TARGET.core, toolchain).image
+    assert float_instructions(image) == ()
+    assert heap_symbols(image) == ()
+
+
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
+def test_cost_is_the_same_on_every_emulator(case, toolchain):
+    image = case.build(TARGET.core, toolchain).image
+    samples = Samples(case.samples[:2], case.labels[:2])
+    costs = [measure(emulator, image, samples) for emulator in EMULATORS]
+    assert len({(cost.inference, cost.step, cost.stack_bytes, cost.functions) for cost in costs}) == 1
+    assert 0 < costs[0].inference < costs[0].step
+    # Far below what targets reserve; a kernel that begins to keep buffers on the stack shows here.
+    assert 0 < costs[0].stack_bytes <= 512
+
+
+def test_the_same_export_gives_the_same_bytes(conv_case, tmp_path):
+    again = Case(tmp_path, conv_case.graph, conv_case.train)
+    files = sorted(path.relative_to(tmp_path) for path in (tmp_path / FIRMWARE_FOLDER).rglob("*") if path.is_file())
+    assert files
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (conv_case.folder / file).read_bytes()
+    images = [c.build(TARGET.core, TOOLCHAINS[0]).image.read_bytes() for c in (conv_case, again)]
+    assert images[0] == images[1]
+
+
+def test_runtime_version_equals_that_of_the_header():
+    header = (templates_folder() / "runtime" / "rct.h").read_text()
+    assert re.findall(r"#define RCT_RUNTIME_VERSION (\d+)", header) == [str(RUNTIME_VERSION)]
+
+
+def test_cmake_builds_for_the_host(conv_case, tmp_path):
+    firmware = conv_case.folder / FIRMWARE_FOLDER
+    cmake(firmware, tmp_path)
+    assert conv_case.learn(host_runner(tmp_path / "firmware")) == conv_case.learnt
+
+
+@pytest.mark.parametrize("core", ["cortex-m7"] if "gcc" in TOOLCHAINS else [])
+def test_cmake_builds_for_the_core(conv_case, tmp_path, core):
+    firmware = conv_case.folder / FIRMWARE_FOLDER
+    toolchain = firmware / "ports" / "cortex-m" / "arm-none-eabi.cmake"
+    cmake(firmware, tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", f"-DRCT_CORE={core}")
+    emulator = EMULATORS[0]
+    run = emulator.run(tmp_path / "firmware.elf", Request(Command.SELF_TEST).encode())
+    assert [r.command for r in decode_responses(run.response)] == [Command.SELF_TEST]
+
+
+def cmake(source, build, *options):
+    program = shutil.which("cmake")
+    assert program, "CMake is part of the test set-up: apt-get install cmake, or pip install cmake"
+    subprocess.run([program, "-S", source, "-B", build, *options], check=True, capture_output=True)
+    subprocess.run([program, "--build", build], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def host(conv_case):
+    return host_runner(conv_case.build("host", sanitize=True).image)
+
+
+def test_reset_forgets_and_write_restores(conv_case, host):
+    read = Request(Command.READ_PARAMETERS)
+    lessons = conv_case.lessons(20)
+    answers = list(exchange(host, [read, *lessons, read, Request(Command.RESET), read, *lessons, read]))
+    initial, learnt, forgotten, again = (r.payload for r in answers if r.command is Command.READ_PARAMETERS)
+    assert initial != learnt
+    assert (forgotten, again) == (initial, learnt)
+    restored = list(exchange(host, [Request(Command.WRITE_PARAMETERS, learnt), read]))[-1].payload
+    assert restored == learnt
+
+
+@pytest.mark.parametrize(
+    ("stream", "status"),
+    [
+        (b"nonsense" * 3, DeviceStatus.ERR_FRAME),
+        (Request(Command.PREDICT, b"short").encode(), DeviceStatus.ERR_FRAME),
+        (Request(Command.INFO).encode()[:-1] + b"?", DeviceStatus.ERR_CHECKSUM),
+        (Request(Command.INFO).encode()[:-1], DeviceStatus.ERR_STREAM),
+        (Request(99).encode(), DeviceStatus.ERR_COMMAND),
+    ],
+)
+def test_damaged_requests_are_refused(conv_case, stream, status):
+    program = conv_case.build("host", sanitize=True).image
+    done = subprocess.run([program], input=stream, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert not done.stderr
+    with pytest.raises(DeviceError, match=status.name):
+        list(decode_responses(done.stdout))
+
+
+def test_label_out_of_range_is_refused(conv_case, host):
+    wrong = conv_case.lessons(1)[0]
+    payload = (10).to_bytes(2, "little") + wrong.payload[2:]
+    with pytest.raises(DeviceError, match="LEARN: ERR_ARGUMENT"):
+        list(exchange(host, [Request(Command.LEARN, payload)]))
