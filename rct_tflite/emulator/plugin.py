@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -63,7 +64,9 @@ def _build(api_version: int) -> Path:
     """Compiles the plugin, unless this source was compiled before. Safe when several processes do."""
     compiler = _host_compiler()
     source = _SOURCE.read_bytes()
-    digest = hashlib.sha256(source + repr((compiler, api_version, sys.platform)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        source + repr((compiler, api_version, sys.platform, platform.machine())).encode()
+    ).hexdigest()[:16]
     plugin = cache_folder() / f"instruction_counter-{digest}.so"
     if plugin.exists():
         return plugin

@@ -173,8 +173,7 @@ def find_toolchain(core: str, name: str = "auto") -> Toolchain:
     Raises:
         ToolchainError: If the core or the name is unknown, or the compiler is not installed.
     """
-    if core != HOST and core not in CORES:
-        raise ToolchainError(f"Unknown core. Expected one of {[*CORES, HOST]}. Received: core={core!r}.")
+    _check_core(core)
     if name not in (*NAMES, "auto"):
         raise ToolchainError(f"Unknown compiler. Expected one of {['auto', *NAMES]}. Received: name={name!r}.")
     for candidate in NAMES if name == "auto" else (name,):
@@ -192,8 +191,18 @@ def find_toolchain(core: str, name: str = "auto") -> Toolchain:
 
 
 def available_toolchains(core: str) -> tuple[Toolchain, ...]:
-    """Returns every installed compiler for a core, the preferred one first."""
+    """Returns every installed compiler for a core, the preferred one first.
+
+    Raises:
+        ToolchainError: If the core is unknown.
+    """
+    _check_core(core)
     return tuple(toolchain for toolchain in (_find_gcc(core), _find_zig(core)) if toolchain is not None)
+
+
+def _check_core(core: str) -> None:
+    if core != HOST and core not in CORES:
+        raise ToolchainError(f"Unknown core. Expected one of {[*CORES, HOST]}. Received: core={core!r}.")
 
 
 def _find_gcc(core: str) -> Toolchain | None:
