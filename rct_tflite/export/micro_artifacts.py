@@ -144,9 +144,9 @@ def _model_values(graph: Graph, model: bytes) -> dict[str, Any]:
 
 
 _ARDUINO_NOTES = {
-    False: "The network has nothing that TFLM of 2023, on which Arduino's ports rest, does not know.",
+    False: "Its ops are among those of TFLM of 2023, on which Arduino's ports rest.",
     True: "**This network has dense layers with one scale per channel, which needs a TFLM of September 2024 or later:\n"
-    "older ports give wrong results.** Train with `per_channel=False` for them.",
+    "older ports refuse it or give wrong results.** Train with `per_channel=False` for them.",
 }
 
 

@@ -1,0 +1,144 @@
+"""The folder for a TensorFlow Lite Micro project: what it says is true, and it compiles."""
+
+import dataclasses
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rct_tflite.errors import DataError, OutputFolderError
+from rct_tflite.export.micro_artifacts import MAX_VECTORS, arena_margin, write_micro_artifacts
+from rct_tflite.tflite.oracle import arena_bytes, run_micro
+from rct_tflite.tflite.reader import read_graph
+from tests.tflite.networks import exported, network_of, random_inputs
+
+HERE = Path(__file__).parent
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
+C, CXX = ["gcc", "-std=c99", *WARNINGS], ["g++", "-std=c++17", "-fno-exceptions", "-fno-rtti", *WARNINGS]
+CASES = ["per channel", "strides", "large", "convolution"]
+
+
+def write(folder, case="per channel", name="net", samples=6):
+    inputs = random_inputs(network_of(case), samples)
+    return write_micro_artifacts(folder, read_graph(exported(case), name), exported(case), inputs)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("artifacts") / "net")
+
+
+def compile_all(folder, target, *definitions):
+    """Builds the checks with the artifacts, TFLite-Micro replaced by the replay."""
+    objects = []
+    for source in (HERE / "artifact_checks.c", *sorted(folder.glob("*.c")), folder / "net_model.cc"):
+        objects.append(target / f"{source.name}.o")
+        compiler = CXX if source.suffix == ".cc" else C
+        command = [*compiler, *definitions, "-I", str(folder), "-c", str(source), "-o", str(objects[-1])]
+        subprocess.run(command, check=True)
+    subprocess.run(["g++", *map(str, objects), "-o", str(target / "checks")], check=True)
+    return subprocess.run([str(target / "checks")], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("definitions", [(), ("-DNET_MODEL_IN_RAM",)])
+def test_array_vectors_and_weights_are_the_file_s(artifacts, tmp_path, definitions):
+    run = compile_all(artifacts.folder, tmp_path, *definitions)
+    assert run.stdout == exported() == (artifacts.folder / "net.tflite").read_bytes()
+    graph = read_graph(exported())
+    lines = run.stderr.decode().splitlines()
+    ops = [op for op in graph.ops if op.has_weights]
+    assert len(lines) == len(ops)
+    for line, op in zip(lines, ops, strict=True):
+        name, *integers, scale = line.split()
+        start, size, bias_start, bias_size, bits, trainable = map(int, integers)
+        weights, bias = (graph.tensors[index] for index in op.inputs[1:])
+        assert (name, bits, trainable) == (op.name, graph.bits_of(op), 1)
+        assert exported()[start : start + size] == weights.data.tobytes()
+        assert exported()[bias_start : bias_start + bias_size] == bias.data.astype("<i4").tobytes()
+        assert np.float32(scale) == weights.quantization.scales[-1]
+
+
+def numbers(text, name):
+    """The integers of an initialiser."""
+    body = text[text.index(f"{name}[") :].split("= {", 1)[1].split("};", 1)[0]
+    return [int(number) for number in re.findall(r"-?\d+", body)]
+
+
+def test_vectors_are_the_oracle_s(artifacts):
+    text = (artifacts.folder / "net_test_vectors.h").read_text()
+    inputs = random_inputs(network_of("per channel"), 6)[:MAX_VECTORS]
+    assert numbers(text, "net_test_inputs") == inputs.ravel().tolist()
+    assert numbers(text, "net_test_outputs") == run_micro(exported(), inputs).ravel().tolist()
+    assert artifacts.test_vectors == MAX_VECTORS
+
+
+def test_header_says_arena_and_quantisation(artifacts):
+    graph = read_graph(exported())
+    text = (artifacts.folder / "net_tflm.h").read_text()
+    defined = dict(re.findall(r"#define NET_(\w+) +\(?([^()\n]+)\)?", text))
+    assert int(defined["ARENA_MEASURED_BYTES"]) == arena_bytes(exported()) == artifacts.arena.smallest_bytes
+    assert int(defined["ARENA_BYTES"]) == artifacts.arena_bytes
+    assert 0 <= artifacts.arena_bytes - artifacts.arena.smallest_bytes - arena_margin(graph) < 16
+    for role, tensor in (("INPUT", graph.tensors[graph.input]), ("OUTPUT", graph.tensors[graph.output])):
+        assert int(defined[f"{role}_BYTES"]) == tensor.size
+        assert int(defined[f"{role}_ZERO_POINT"]) == tensor.zero_point
+        assert np.float32(defined[f"{role}_SCALE"].rstrip("f")) == tensor.scale
+
+
+@pytest.mark.parametrize("definition", ["-DCMSIS_NN", "-DREFERENCE_KERNELS"])
+@pytest.mark.parametrize("case", CASES)
+def test_glue_fits_tflm_s_declarations(tmp_path, case, definition):
+    write(tmp_path / "net", case)
+    source = tmp_path / "net" / "net_tflm.cc"
+    includes = ["-I", str(HERE / "tflm_declarations"), "-DTF_LITE_STATIC_MEMORY", definition]
+    subprocess.run([*CXX, "-fsyntax-only", *includes, str(source)], check=True)
+    kinds = {op.kind for op in read_graph(exported(case)).ops}
+    assert f"MicroMutableOpResolver<{len(kinds)}>" in source.read_text()
+    assert source.read_text().count("resolver.Add") == 2 * len(kinds)
+
+
+def test_same_input_gives_same_bytes(artifacts, tmp_path):
+    again = write(tmp_path / "elsewhere")
+    assert again == dataclasses.replace(artifacts, folder=again.folder)
+    for name in artifacts.files:
+        content = (artifacts.folder / name).read_bytes()
+        assert content == (again.folder / name).read_bytes()
+        assert str(tmp_path).encode() not in content
+        assert name == "net.tflite" or not re.search(rb"20\d\d-\d\d", content)
+
+
+def test_readme_names_every_file(artifacts):
+    text = (artifacts.folder / "README.md").read_text()
+    for name in artifacts.files:
+        assert name == "README.md" or name in text or Path(name).suffix in text
+    assert "**Not checked here**" in text
+    assert str(artifacts.arena_bytes) in text
+
+
+@pytest.mark.parametrize(("case", "warned"), [("per channel", True), ("one scale", False)])
+def test_readme_warns_of_old_ports(tmp_path, case, warned):
+    write(tmp_path / "net", case)
+    assert ("older ports refuse it or give wrong results" in (tmp_path / "net" / "README.md").read_text()) == warned
+
+
+def test_names_are_made_c_identifiers(tmp_path):
+    result = write(tmp_path / "x", name="key-word 2")
+    assert result.name == "key_word_2"
+    assert "KEY_WORD_2_OK" in (tmp_path / "x" / "key_word_2_tflm.h").read_text()
+
+
+def test_a_folder_is_written_twice_but_not_over_others(tmp_path):
+    write(tmp_path / "net")
+    write(tmp_path / "net", samples=2)
+    with pytest.raises(OutputFolderError, match="other files"):
+        write(tmp_path / "net", name="second")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputFolderError, match="Cannot write"):
+        write(tmp_path / "file")
+
+
+def test_samples_are_needed(tmp_path):
+    with pytest.raises(DataError, match="at least one"):
+        write(tmp_path / "net", samples=0)
