@@ -75,17 +75,22 @@ def build(seed: int = 0) -> Any:
     )
 
 
-def train(seed: int = 0, recipe: rct.Recipe | None = None, epochs: int = EPOCHS, verbose: int = 0) -> Any:
+def train(
+    seed: int = 0,
+    recipe: rct.Recipe | None = None,
+    epochs: int = EPOCHS,
+    callback: rct.RCTCallback | None = None,
+) -> Any:
     """Trains the network on integers only and returns it.
 
     Args:
         seed: Of the initial weights, the order of the samples and the stochastic rounding.
         recipe: Bit-widths and rounding; the default starts at 6 bits, stochastic.
         epochs: Passes over the training set.
-        verbose: 1 prints a line per epoch.
+        callback: Adapts the bit-widths; None keeps them.
     """
     model = rct.quantize(build(seed), recipe or rct.Recipe(bits=6), seed=seed)
-    return fit(model, rct.optimizers.SGD(schedule(epochs)), epochs, [rct.RCTCallback(verbose=verbose)])
+    return fit(model, rct.optimizers.SGD(schedule(epochs)), epochs, [callback] if callback else [])
 
 
 def train_float(seed: int = 0, epochs: int = EPOCHS) -> Any:
@@ -114,3 +119,11 @@ def fit(model: Any, optimizer: Any, epochs: int, callbacks: list[Any]) -> Any:
         verbose=0,
     )
     return model
+
+
+if __name__ == "__main__":
+    trained = train(callback=rct.RCTCallback(verbose=1))
+    test = load().test
+    print(f"test accuracy {trained.evaluate(test.images, test.labels, verbose=0)[1]:.4f}")
+    trained.save("digits.keras")
+    print("saved digits.keras")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rct_tflite.firmware.tables import Table, table
+from rct_tflite.firmware.tables import Table, format_struct, table
 from rct_tflite.planning.memory import MemoryPlan, error_owner, storage_of
 from rct_tflite.reference.constants import (
     BackwardConstants,
@@ -56,7 +56,12 @@ class Struct:
 
     ctype: str
     name: str
-    value: str
+    fields: str
+
+    @property
+    def value(self) -> str:
+        """The initialiser, one line per field."""
+        return format_struct(self.fields)
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""Constant tables as C."""
+"""Constant tables and structs as C."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,3 +50,33 @@ def format_rows(values: Sequence[int]) -> str:
             line = "   "
         line += word
     return "\n".join([*lines, line])
+
+
+def format_struct(value: str) -> str:
+    """Breaks the initialiser of a struct into one line per field, and longer fields into several.
+
+    Example:
+        >>> print(format_struct("{.a = {.b = 1, .c = 2}, .d = 3}"))
+        {
+            .a = {.b = 1, .c = 2},
+            .d = 3,
+        }
+    """
+    fields, depth, start = [], 0, 1
+    for position, character in enumerate(value):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if (depth == 1 and character == ",") or depth == 0:
+            fields.append(value[start:position].strip() + ",")
+            start = position + 1
+    lines = [
+        textwrap.fill(
+            field,
+            LINE_WIDTH,
+            initial_indent="    ",
+            subsequent_indent="        ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for field in fields
+    ]
+    return "\n".join(["{", *lines, "}"])

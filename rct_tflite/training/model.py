@@ -81,18 +81,19 @@ class RCTModel(keras.Model):
             with active_kernels({id(layer): kernel for layer, kernel in zip(layers, kernels, strict=True)}):
                 y_pred = self(x, training=True)
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-        gradients = tape.gradient(
-            loss, [*kernels, *(variable.value for variable in variables)], unconnected_gradients="zero"
-        )
-        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        sound = tf.reduce_all(tf.stack(finite)) if finite else tf.constant(True)
+        sources = [*kernels, *(variable.value for variable in variables)]
+        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+        names = [*(layer.name for layer in layers), *(variable.path for variable in variables)]
+        finite = _finite(x, loss, dict(zip(names, gradients, strict=True)))
+        sound = tf.reduce_all(tf.stack(list(finite.values())))
+        # A spoiled batch must change nothing: statistics go back to what they were, gradients become 0.
         for variable, value in zip(moving, before, strict=True):
             variable.assign(tf.where(sound, variable.value, value))
         self.optimizer.apply_all(layers, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
-        # Last: what the batch would have spoiled is by now as it was before.
-        for source, good in zip([*layers, *variables], finite, strict=True):
-            label = source.name if isinstance(source, QuantizedLayer) else source.path
-            tf.debugging.Assert(good, [f"The gradient of {label!r} {_NOT_FINITE}."])
+        for what, good in finite.items():
+            tf.debugging.Assert(good, [f"The {what} {_NOT_FINITE}."])
+        # XLA drops the assertions, and rounding to int8 can make a number of NaN: the loss shows it in any case.
+        loss = tf.where(sound, loss, float("nan"))
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
@@ -122,7 +123,7 @@ class RCTModel(keras.Model):
                 message = next((line for line in str(error).splitlines() if _NOT_FINITE in line), None)
                 if message is None:
                     raise
-                start = message.index("The gradient of")
+                start = message.index("The ")
                 raise QuantizationError(
                     f"Training stopped: {message[start : message.index(_NOT_FINITE) + len(_NOT_FINITE)]}. "
                     "The weights are those before this batch. Look for NaN in the data, or lower the learning rate."
@@ -134,6 +135,14 @@ class RCTModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model, without its integers."""
         return {**super().get_config(), "seed": self.seed}
+
+
+def _finite(x: Any, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
+    """Returns, for what a batch computes, whether all of its numbers are finite; what comes first is named first."""
+    checked = {"input of the model": tf.nest.flatten(x)[0]}
+    checked |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
+    checked["loss"] = loss
+    return {what: tf.reduce_all(tf.math.is_finite(tf.cast(value, tf.float32))) for what, value in checked.items()}
 
 
 def _expects_probabilities(loss: Any) -> bool:
