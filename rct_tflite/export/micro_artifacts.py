@@ -52,15 +52,13 @@ class MicroArtifacts:
 
     Attributes:
         name: Prefix of the files and of the C names.
-        folder: Where they lie.
-        files: Their names, sorted.
+        files: Their names in the folder, sorted.
         arena: Measured with TFLite-Micro's reference kernels on this host.
         arena_bytes: The arena that the files ask for: measured, and a margin for CMSIS-NN.
         test_vectors: Number of recorded samples.
     """
 
     name: str
-    folder: Path
     files: tuple[str, ...]
     arena: ArenaUse
     arena_bytes: int
@@ -104,7 +102,7 @@ def write_micro_artifacts(folder: Path, graph: Graph, model: bytes, samples: npt
     for template, pattern in _FILES.items():
         files[pattern.format(name)] = _render(f"glue/{template}.j2", values).encode()
     _write(folder, files)
-    return MicroArtifacts(name, folder, tuple(sorted(files)), arena, arena_bytes, len(vectors))
+    return MicroArtifacts(name, tuple(sorted(files)), arena, arena_bytes, len(vectors))
 
 
 def arena_margin(graph: Graph) -> int:

@@ -79,7 +79,7 @@ def training_for(network: TrainedNetwork, training: TrainingMetadata) -> Trainin
         ModelFileError: If given layers are not the network's.
     """
     layers = tuple(
-        LayerTraining(layer.name, layer.weights.bits, layer.weights.trainable)
+        LayerTraining(layer.name, int(layer.weights.bits), bool(layer.weights.trainable))
         for layer in network.layers
         if layer.weights is not None
     )

@@ -54,7 +54,7 @@ def test_every_layer_equals_the_reference(case):
     for output, values in zip(outputs, expected, strict=True):
         np.testing.assert_array_equal(output.values[:, 0], values, err_msg=output.op.name)
     np.testing.assert_array_equal(run_micro(exported(case), inputs), outputs[-1].values[:, 0])
-    assert len(np.unique(outputs[0].values)) > 2
+    assert len(np.unique(outputs[0].values)) > 1
 
 
 def test_constants_are_aligned_and_not_shared():

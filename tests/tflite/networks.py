@@ -118,6 +118,32 @@ def convolution_only():
     return Stack(11, (6, 6, 1), 3).conv(2, 3, 1, SAME, NONE, 0).network()
 
 
+def random_network(seed):
+    """One to six layers of any kind, shape and zero point, in any order that fits."""
+    rng = np.random.default_rng(seed)
+    bits, per_channel = int(rng.integers(2, 9)), bool(rng.integers(0, 2))
+    stack = Stack(seed, tuple(rng.integers(3, (14, 14, 4)).tolist()), bits, per_channel)
+    for _ in range(rng.integers(1, 6)):
+        activation, zero_point = [NONE, RELU, RELU6][rng.integers(0, 3)], int(rng.integers(-128, 128))
+        if len(stack.shape) == 1:
+            stack.dense(int(rng.integers(1, 20)), activation, zero_point)
+            continue
+        side, padding = min(stack.shape[:2]), [SAME, VALID][rng.integers(0, 2)]
+        extent, stride = int(rng.integers(1, min(side, 4) + 1)), int(rng.integers(1, 3))
+        match rng.integers(0, 5):
+            case 0 | 1:
+                stack.conv(int(rng.integers(1, 7)), extent, stride, padding, activation, zero_point)
+            case 2:
+                stack.pool(OpKind.MAX_POOL_2D, extent, stride, padding)
+            case 3:
+                stack.pool(OpKind.AVERAGE_POOL_2D, extent, stride, padding)
+            case _:
+                stack.flatten()
+    if len(stack.shape) == 3:
+        stack.flatten()
+    return stack.dense(3, NONE, 5).network()
+
+
 NETWORKS = {
     **{f"{bits} bits": (small_cnn, bits, bits, bits % 2 == 0) for bits in range(2, 9)},
     "one scale": (small_cnn, 20, 8, False),
@@ -126,6 +152,7 @@ NETWORKS = {
     "merged": (merged_by_the_converter,),
     "large": (large_dense,),
     "convolution": (convolution_only,),
+    **{f"random {seed}": (random_network, seed) for seed in range(12)},
 }
 
 
