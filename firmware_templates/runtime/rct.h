@@ -10,7 +10,7 @@
  * all weights of one output channel, `row_bytes` long.
  *
  * The kernels trust their tables: the generator has proven that no sum passes 32 bits, and that every
- * buffer is large enough.
+ * buffer is large enough. Buffers do not overlap, but that rct_mask() works in place.
  */
 #ifndef RCT_H
 #define RCT_H
@@ -19,6 +19,10 @@
 #include <stdint.h>
 
 #define RCT_RUNTIME_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum {
 #define RCT_STATUS(name, value, text) RCT_##name = (value),
@@ -109,7 +113,7 @@ typedef struct {
     const rct_learn_t *learn; /* NULL where the op is frozen */
     rct_gain_t *gain;         /* NULL where no op below wants an error */
     int8_t *row;              /* scratch, (depth) */
-    int32_t *sums; /* scratch, int32: FULLY_CONNECTED (depth), CONV_2D the larger of depth and in_channels */
+    int32_t *sums;            /* scratch, (depth) */
 } rct_grad_t;
 
 typedef struct {
@@ -174,5 +178,9 @@ void rct_max_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *input, const in
                           int8_t *input_error);
 
 void rct_average_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *error, int8_t *input_error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

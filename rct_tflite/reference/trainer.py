@@ -15,7 +15,7 @@ from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
-from rct_tflite.reference.update import generator_for, updates
+from rct_tflite.reference.update import generator_for, subtract, updates
 from rct_tflite.spec.graph import Graph, Op, OpKind
 from rct_tflite.spec.quantization import top
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -167,9 +167,9 @@ class ReferenceTrainer:
         for channel in np.flatnonzero(touched):
             row = slice(channel, channel + 1)
             step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
-            weights[row] = np.clip(weights[row] - step, -limit, limit)
+            weights[row] = subtract(weights[row], step, limit)
             step = self._updates(bias_gradient[row], c.bias_step, int(channel), error.exponent)
-            bias[row] = np.clip(bias[row] - step, -c.bias_limit, c.bias_limit)
+            bias[row] = subtract(bias[row], step, c.bias_limit)
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

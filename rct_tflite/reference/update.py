@@ -40,6 +40,16 @@ def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerat
     return (product + noise) >> shift
 
 
+def subtract(values: IntArray, steps: IntArray, limit: int) -> IntArray:
+    """Returns `values - steps` within `limit`; what has no step stays as it is, also beyond the limit.
+
+    Example:
+        >>> subtract(np.array([-128, -128, 5]), np.array([0, 1, 2]), limit=127).tolist()
+        [-128, -127, 3]
+    """
+    return np.where(steps == 0, values, np.clip(values - steps, -limit, limit))
+
+
 def generator_for(rounding: Rounding, random: RandomGenerator) -> RandomGenerator | None:
     """Returns the generator where the rounding needs one."""
     return random if rounding is Rounding.STOCHASTIC else None

@@ -1,0 +1,27 @@
+/* How errors are scaled between ops (ARITHMETIC.md 3). */
+#ifndef RCT_ERROR_SCALE_H
+#define RCT_ERROR_SCALE_H
+
+#include "../rct.h"
+
+/* An error times its channel's ratio, with guard bits. */
+static inline int32_t rct_channel_error(const rct_error_scale_t *scale, int32_t channel, int32_t error)
+{
+    if (!scale->ratio) {
+        return error;
+    }
+    const int32_t shift = 14 - scale->guard_bits;
+    return (error * scale->ratio[channel] + (1 << (shift - 1))) >> shift;
+}
+
+/* The shift that brings the sums of an input error to 8 bits; 0 while the gain is unset. `total_shift` is
+ * the exponent at the loss minus that at the op's output. */
+int32_t rct_error_shift(rct_gain_t gain, int32_t total_shift);
+
+/* The gain that a sum of this magnitude, above 0, shows. */
+rct_gain_t rct_gain_seen(int32_t peak, int32_t total_shift);
+
+/* The gain for the next sample. */
+rct_gain_t rct_gain_next(rct_gain_t gain, rct_gain_t seen);
+
+#endif

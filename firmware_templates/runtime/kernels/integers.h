@@ -1,0 +1,54 @@
+/* Small integer functions that the kernels share. */
+#ifndef RCT_INTEGERS_H
+#define RCT_INTEGERS_H
+
+#include <stdint.h>
+
+/* The arithmetic leans on it, and C99 leaves it to the compiler: >> keeps the sign. */
+typedef char rct_right_shift_keeps_the_sign[(-3 >> 1) == -2 ? 1 : -1];
+
+static inline int32_t rct_min(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int32_t rct_max(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline int32_t rct_clamp(int32_t value, int32_t low, int32_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static inline int32_t rct_magnitude(int32_t value)
+{
+    return value < 0 ? -value : value;
+}
+
+/* Errors are symmetric: -127 to 127. */
+static inline int8_t rct_saturate_error(int32_t value)
+{
+    return (int8_t)rct_clamp(value, -127, 127);
+}
+
+/* value / 2**shift, halves rounded up; shift 0 to 31. */
+static inline int32_t rct_round_shift(int32_t value, int32_t shift)
+{
+    /* (value + half) >> shift in a form that no value overflows */
+    return shift == 0 ? value : ((value >> (shift - 1)) + 1) >> 1;
+}
+
+/* Bits that the value needs: 0 for 0, 1 for 1, 2 for 2 and 3. */
+static inline int32_t rct_bit_length(uint32_t value)
+{
+    int32_t bits = 0;
+    while (value != 0) {
+        value >>= 1;
+        bits++;
+    }
+    return bits;
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* From an accumulator to an activation with TFLite-Micro's two roundings (ARITHMETIC.md 1). */
+#ifndef RCT_REQUANTIZE_H
+#define RCT_REQUANTIZE_H
+
+#include "../rct.h"
+#include "integers.h"
+
+/* What one output channel needs of rct_requant_t. */
+typedef struct {
+    int32_t multiplier;
+    int32_t left;  /* one of the two shifts is 0 */
+    int32_t right; /* */
+    int32_t zero_point;
+    int32_t low; /* bounds without the zero point */
+    int32_t high;
+} rct_requant_channel_t;
+
+static inline rct_requant_channel_t rct_requant_channel(const rct_requant_t *requant, int32_t channel)
+{
+    const int32_t index = requant->per_channel ? channel : 0;
+    const int32_t shift = requant->shift[index];
+    const rct_requant_channel_t result = {
+        .multiplier = requant->multiplier[index],
+        .left = rct_max(shift, 0),
+        .right = rct_max(-shift, 0),
+        .zero_point = requant->zero_point,
+        .low = requant->act_min - requant->zero_point,
+        .high = requant->act_max - requant->zero_point,
+    };
+    return result;
+}
+
+static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
+{
+    if (channel->left > 0) {
+        const int32_t limit = INT32_MAX >> channel->left;
+        acc = rct_clamp(acc, -limit, limit) * (1 << channel->left);
+    }
+    const int32_t high = (int32_t)(((int64_t)acc * channel->multiplier + (1 << 30)) >> 31);
+    const uint32_t mask = (1u << channel->right) - 1u;
+    const uint32_t remainder = (uint32_t)high & mask;
+    const uint32_t half = (mask >> 1) + (high < 0 ? 1u : 0u); /* halves go away from zero */
+    const int32_t rounded = (high >> channel->right) + (remainder > half ? 1 : 0);
+    return (int8_t)(rct_clamp(rounded, channel->low, channel->high) + channel->zero_point);
+}
+
+#endif
