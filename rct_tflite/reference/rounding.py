@@ -5,8 +5,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.errors import QuantizationError
+
 Int64Array = npt.NDArray[np.int64]
 INT32_MAX = 2**31 - 1
+MAX_SHIFT = 30
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -14,6 +17,9 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
     Returns:
         `(m, shift)`, `m` in `[2**30, 2**31)`; `(0, 0)` for a multiplier below `2**-32`.
+
+    Raises:
+        QuantizationError: If the multiplier is not below `2**30`.
 
     Example:
         >>> quantize_multiplier(0.75)
@@ -23,6 +29,11 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     fixed = math.floor(mantissa * 2**31 + 0.5)
     if fixed == 2**31:
         fixed, shift = fixed // 2, shift + 1
+    if shift > MAX_SHIFT:
+        raise QuantizationError(
+            f"A requantisation multiplier is too large. Expected below 2**{MAX_SHIFT}. Received: {real:g}. "
+            "Check the scales of the op's input, weights and output."
+        )
     return (0, 0) if shift < -31 else (fixed, shift)
 
 
