@@ -1,0 +1,234 @@
+import h5py
+import numpy as np
+import pytest
+
+import rct_tflite as rct
+from rct_tflite.errors import ModelFileError, QuantizationError, RecipeError
+from tests.training.conftest import compiled, integers, same, small_model
+
+import keras  # isort: skip
+
+
+def trained(samples, epochs=2, recipe=None, callbacks=(), **options):
+    model = compiled(rct.quantize(small_model(), recipe, seed=3), **options)
+    model.fit(*samples, epochs=epochs, batch_size=16, shuffle=False, verbose=0, callbacks=list(callbacks))
+    return model
+
+
+def float_datasets(path):
+    """Shapes of the float arrays in the weights file inside a `.keras` file."""
+    import io
+    import zipfile
+
+    shapes = []
+
+    def visit(_, node):
+        if isinstance(node, h5py.Dataset) and node.dtype.kind == "f":
+            shapes.append(node.shape)
+
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+        weights.visititems(visit)
+    return shapes
+
+
+def test_no_float_copy_of_a_kernel_anywhere(samples, tmp_path):
+    model = trained(samples, epochs=1)
+    model.save(tmp_path / "model.keras")
+    kernels = [layer.kernel_q for layer in model.quantized_layers]
+    assert [kernel.dtype for kernel in kernels] == ["int8"] * 3
+    smallest = min(int(np.prod(kernel.shape)) for kernel in kernels)
+    floats = [v.shape for v in (*model.variables, *model.optimizer.variables) if "float" in str(v.dtype)]
+    floats += float_datasets(tmp_path / "model.keras")
+    assert len(floats) > 30  # ranges, scales, batch normalisation, biases: the search finds what is there
+    assert max(int(np.prod(shape)) for shape in floats) <= 5 < smallest
+
+
+def test_it_learns(samples):
+    model = trained(samples, epochs=15, callbacks=[rct.RCTCallback()])
+    assert model.evaluate(*samples, verbose=0, return_dict=True)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 3}], ids=str)
+def test_the_same_integers_however_it_runs(samples, options):
+    model, other = trained(samples), trained(samples, **options)
+    assert same(integers(model), integers(other))
+    assert not same(integers(model), integers(rct.quantize(small_model())))
+
+
+def test_the_seed_decides(samples):
+    first, again, other = (compiled(rct.quantize(small_model(), seed=seed)) for seed in (1, 1, 2))
+    for model in (first, again, other):
+        model.fit(*samples, batch_size=16, shuffle=False, verbose=0)
+    assert same(integers(first), integers(again))
+    assert not same(integers(first), integers(other))
+
+
+def test_xla_trains_and_stops_at_nan(samples):
+    x, y = samples
+    model = trained(samples, epochs=6, jit_compile=True)
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"] > 0.7
+    before, broken = integers(model), x.copy()
+    broken[::16] = np.nan
+    with pytest.raises(QuantizationError, match="the loss is nan"):  # by the callback: XLA drops assertions
+        model.fit(broken, y, batch_size=16, verbose=0, callbacks=[rct.RCTCallback()])
+    assert same(integers(model), before)
+
+
+def test_save_load_and_resume(samples, tmp_path):
+    callbacks = [rct.RCTCallback(t_min=3.0, t_max=12.0, interval=4)]
+    whole = trained(samples, epochs=4, callbacks=callbacks)
+    half = trained(samples, epochs=2, callbacks=callbacks)
+    half.save(tmp_path / "half.keras")
+    loaded = rct.load_model(tmp_path / "half.keras")
+    assert np.array_equal(loaded.predict(samples[0], verbose=0), half.predict(samples[0], verbose=0))
+    assert same(integers(loaded), integers(half))
+    bits = [int(layer.bits) for layer in half.quantized_layers]
+    assert [int(layer.bits) for layer in loaded.quantized_layers] == bits
+    assert bits != [6, 6, 6]
+    loaded.fit(*samples, epochs=2, batch_size=16, shuffle=False, verbose=0, callbacks=callbacks)
+    assert same(integers(loaded), integers(whole))
+    assert [float(layer.gavg) for layer in loaded.quantized_layers] == [float(la.gavg) for la in whole.quantized_layers]
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_wide_recipes_survive_saving(tmp_path, samples, per_channel):
+    recipe = rct.Recipe(bits=11, max_bits=14, rounding="truncate", per_channel=per_channel)
+    model = trained(samples, epochs=1, recipe=recipe)
+    model.save(tmp_path / "wide.keras")
+    loaded = rct.load_model(tmp_path / "wide.keras", compile=False)
+    assert same(integers(loaded), integers(model))
+    assert loaded.quantized_layers[0].recipe == recipe
+    assert loaded.quantized_layers[0].kernel_q.dtype == "int16"
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _text(path):
+    path.write_text("not a model")
+
+
+def _float_model(path):
+    small_model().save(path)
+
+
+def _too_few_bits(path):
+    model = rct.quantize(small_model())
+    model.quantized_layers[1].bits.assign(3)
+    model.save(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "received"),
+    [
+        (_cut, "a damaged or other file"),
+        (_flip, "damaged"),
+        (_text, "a damaged or other file of 11 bytes"),
+        (_float_model, "class 'Sequential' that is not quantised"),
+        (_too_few_bits, "layer 'conv2' with integers"),
+        (lambda path: path.unlink(), "no such file"),
+    ],
+)
+def test_other_and_damaged_files_are_refused(tmp_path, damage, received):
+    path = tmp_path / "model.keras"
+    rct.quantize(small_model()).save(path)
+    damage(path)
+    with pytest.raises(ModelFileError) as caught:
+        rct.load_model(path)
+    assert received in str(caught.value)
+    assert "Expected a whole .keras file of a quantised model" in str(caught.value)
+
+
+def test_sample_weights_choose_what_is_learned(samples):
+    x, y = samples
+    weights = (y < 2).astype(np.float32)
+    masked = compiled(rct.quantize(small_model()))
+    changed = np.where(y < 2, y, 0).astype(np.int32)  # labels that have no weight may be anything
+    masked.fit(x, y, sample_weight=weights, batch_size=16, shuffle=False, verbose=0)
+    for other in ({"y": changed, "sample_weight": weights}, {"y": y, "class_weight": {0: 1.0, 1: 1.0, 2: 0.0}}):
+        model = compiled(rct.quantize(small_model()))
+        model.fit(x, batch_size=16, shuffle=False, verbose=0, **other)
+        assert same(integers(model), integers(masked))
+
+
+def test_validation_and_metrics_are_those_of_keras(samples):
+    model = compiled(rct.quantize(small_model()))
+    history = model.fit(*samples, epochs=2, validation_data=samples, verbose=0).history
+    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(*samples, verbose=0)[0], rel=1e-5)
+
+
+def test_the_learning_rate_is_that_of_schedules_and_callbacks(samples):
+    stopped = compiled(rct.quantize(small_model()), keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.0]))
+    two_batches = compiled(rct.quantize(small_model()))
+    stopped.fit(*samples, batch_size=16, shuffle=False, verbose=0)
+    two_batches.fit(samples[0][:48], samples[1][:48], batch_size=16, shuffle=False, verbose=0)
+    assert same(integers(stopped), integers(two_batches))  # the boundary is inclusive: three batches learn
+    before = integers(stopped)
+    set_to_zero = keras.callbacks.LearningRateScheduler(lambda epoch: 0.0)
+    still = compiled(stopped, 0.1)
+    still.fit(*samples, verbose=0, callbacks=[set_to_zero])
+    assert same(integers(still), before)
+
+
+def test_a_model_without_floats_to_train_counts_its_steps(samples):
+    model = rct.quantize(
+        keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)])
+    )
+    compiled(model).fit(*samples, batch_size=16, verbose=0)
+    assert int(model.optimizer.iterations) == 6
+
+
+def test_frozen_layers_keep_their_integers(samples):
+    source = small_model()
+    source.get_layer("conv2").trainable = False
+    model = compiled(rct.quantize(source))
+    before = integers(model)
+    model.fit(*samples, verbose=0)
+    assert [np.array_equal(a, b) for a, b in zip(before, integers(model), strict=True)] == [False, True, False]
+
+
+def test_clipping_sees_kernels(samples):
+    x, y = samples
+    model = rct.quantize(small_model(), rct.Recipe(bits=8, rounding="truncate"))
+    model.compile(rct.optimizers.SGD(1.0, global_clipnorm=1e-6), keras.losses.SparseCategoricalCrossentropy(True))
+    before = integers(model)
+    model.fit(x, y, verbose=0)
+    assert same(integers(model), before)
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}], ids=str)
+def test_a_gradient_that_is_not_finite_stops_training(samples, options):
+    x, y = samples
+    model = trained(samples, epochs=1, **options)
+    before, floats = integers(model), [v.numpy() for v in model.trainable_variables]
+    ranges = model.get_layer("conv1_range").maximum.numpy()
+    broken, weights = x.copy(), np.ones(len(x), np.float32)
+    broken[5, 0, 0, 0], weights[5] = np.nan, np.inf
+    with pytest.raises(QuantizationError, match="The input of the model is not a finite number"):
+        model.fit(broken, y, batch_size=16, shuffle=False, verbose=0)
+    with pytest.raises(QuantizationError, match="The gradient of conv1 is not a finite number"):
+        model.fit(x, y, sample_weight=weights, batch_size=16, shuffle=False, verbose=0)
+    assert same(integers(model), before)
+    assert all(np.array_equal(v.numpy(), old) for v, old in zip(model.trainable_variables, floats, strict=True))
+    assert model.get_layer("conv1_range").maximum.numpy() == ranges
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(), None])
+def test_other_optimizers_are_refused(optimizer):
+    with pytest.raises(RecipeError, match=r"rct\.optimizers\.SGD"):
+        rct.quantize(small_model()).compile(optimizer, "mse")
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.CategoricalCrossentropy()])
+def test_losses_on_probabilities_are_refused(loss):
+    with pytest.raises(RecipeError, match="from_logits=True"):
+        rct.quantize(small_model()).compile(rct.optimizers.SGD(), loss)
