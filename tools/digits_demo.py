@@ -197,13 +197,13 @@ def _print_table(figures: dict[str, Any], files: Files) -> None:
 
 
 def _cost(instructions: int, cost: dict[str, Any]) -> str:
-    time_s, energy_j = cost["time_s"], cost["energy_j"]
-    milliseconds = " ".join(f"{time_s[key] * 1e3:.2g}" for key in ("low", "high"))
-    microjoules = " ".join(f"{energy_j[key] * 1e6:.3g}" for key in ("low", "high"))
-    return (
-        f"{instructions:,} instructions, {time_s['value'] * 1e3:.2g} ms ({milliseconds.replace(' ', ' to ')}), "
-        f"{energy_j['value'] * 1e6:.3g} uJ ({microjoules.replace(' ', ' to ')})"
-    )
+    time_s, energy_j = _interval(cost["time_s"], 1e3, "ms"), _interval(cost["energy_j"], 1e6, "uJ")
+    return f"{instructions:,} instructions, {time_s}, {energy_j}"
+
+
+def _interval(values: dict[str, float], factor: float, unit: str) -> str:
+    value, low, high = (f"{values[key] * factor:,.2g}" for key in ("value", "low", "high"))
+    return f"{value} {unit} ({low} to {high})"
 
 
 def _accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:

@@ -102,5 +102,9 @@ def _print(report: RunReport) -> None:
 
 
 def _interval(interval: Interval, factor: float, unit: str) -> str:
-    value, low, high = (f"{number * factor:.3g}" for number in (interval.value, interval.low, interval.high))
+    value, low, high = (_three_digits(number * factor) for number in (interval.value, interval.low, interval.high))
     return f"{value} {unit} ({low} to {high})"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

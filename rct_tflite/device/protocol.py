@@ -59,10 +59,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """The answer to a command."""
+    """The answer to a command that was carried out."""
 
     command: Command
-    status: DeviceStatus
     payload: bytes
 
 
@@ -102,11 +101,6 @@ def decode_responses(stream: bytes) -> Iterator[Response]:
     position = 0
     while position < len(stream):
         response, position = _decode_one(stream, position)
-        if response.status is not DeviceStatus.OK:
-            raise DeviceError(
-                f"The device refused the command {response.command.name}: {response.status.name}. "
-                "Check that the firmware and this host program come from the same export."
-            )
         yield response
 
 
@@ -124,11 +118,23 @@ def _decode_one(stream: bytes, start: int) -> tuple[Response, int]:
     if crc != zlib.crc32(stream[start : body + length]):
         raise _damaged(start, "a wrong checksum")
     payload = stream[body : body + length]
+    return Response(_accepted(command & ~RESPONSE_BIT, payload, start), payload[_STATUS.size :]), end
+
+
+def _accepted(number: int, payload: bytes, start: int) -> Command:
+    """Returns the command that was carried out, or raises what the device said instead."""
     try:
-        name, status = Command(command & ~RESPONSE_BIT), DeviceStatus(_STATUS.unpack(payload[:4])[0])
+        status = DeviceStatus(_STATUS.unpack(payload[: _STATUS.size])[0])
+        if status is DeviceStatus.OK:
+            return Command(number)
     except ValueError as error:
         raise _damaged(start, str(error)) from None
-    return Response(name, status, payload[4:]), end
+    # The number is 0 where no header was understood.
+    name = Command(number).name if number in list(Command) else f"number {number}"
+    raise DeviceError(
+        f"The device refused the command {name}: {status.name}. "
+        "Check that the firmware and this host program come from the same export."
+    )
 
 
 def _damaged(position: int, what: str) -> DeviceError:

@@ -68,15 +68,8 @@ def format_struct(value: str) -> str:
         if (depth == 1 and character == ",") or depth == 0:
             fields.append(value[start:position].strip() + ",")
             start = position + 1
-    lines = [
-        textwrap.fill(
-            field,
-            LINE_WIDTH,
-            initial_indent="    ",
-            subsequent_indent="        ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for field in fields
-    ]
-    return "\n".join(["{", *lines, "}"])
+    # A name and its value stay on one line.
+    tied = [field.replace(" = ", "\xa0=\xa0") for field in fields]
+    wrapper = textwrap.TextWrapper(LINE_WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return "\n".join(["{", *map(wrapper.fill, tied), "}"]).replace("\xa0", " ")
