@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rct_tflite"
 
 FLOORS = (
-    ("errors",),
+    ("errors", "native_output"),
     ("spec",),
     ("reference", "tflite", "energy", "emulator", "device"),
     ("training", "planning"),

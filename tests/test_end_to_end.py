@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import rct_tflite as rct
 from models.digits import model as digits
 from models.digits.drift import rotate
 from rct_tflite.cli.main import cli
@@ -47,7 +48,7 @@ def command(*arguments):
 def exported(tmp_path_factory) -> Exported:
     root = tmp_path_factory.mktemp("digits")
     paths = Exported(root / "digits.keras", root / "export", root / "learn.npz", root / "test.npz")
-    digits.train(epochs=4).save(paths.keras)
+    digits.train(epochs=4, callback=rct.RCTCallback()).save(paths.keras)
     data = digits.load()
     drifted = rotate(data.test.images, 30.0)
     np.savez(paths.learn, x=drifted[:200], y=data.test.labels[:200])

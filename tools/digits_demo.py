@@ -18,6 +18,7 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # models/ and tools/ are no part of the installed package
 
+import rct_tflite as rct  # noqa: E402
 from models.digits import model as digits  # noqa: E402
 from models.digits.drift import rotate  # noqa: E402
 from rct_tflite.firmware.build import build_project  # noqa: E402
@@ -108,9 +109,9 @@ def main() -> None:
 
 
 def _train(files: Files) -> dict[str, Any]:
-    model, history = digits.train_with_history(verbose=1)
+    model = digits.train(callback=rct.RCTCallback(verbose=1))
     model.save(files.keras)
-    draw_training(history, [layer.name for layer in model.quantized_layers], files.picture)
+    draw_training(model.history.history, [layer.name for layer in model.quantized_layers], files.picture)
     size = parameter_bytes(model)
     return {
         "parameter_bytes": {"rct": size.rct, "float32": size.float32, "qat": size.qat},

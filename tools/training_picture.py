@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 # Three hues that stay apart for colour-blind readers; a layer keeps its colour in both lower panels.
 LAYER_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-TRAIN_COLOUR, VALIDATION_COLOUR = "#555555", "#0072b2"
+TRAIN_COLOUR, VALIDATION_COLOUR = "#999999", "#222222"
 
 
 def draw_training(history: Mapping[str, Sequence[float]], layers: Sequence[str], path: Path) -> None:
@@ -28,13 +28,13 @@ def draw_training(history: Mapping[str, Sequence[float]], layers: Sequence[str],
     _pair(loss, history, "loss", "Loss")
     loss.set_yscale("log")
     _pair(accuracy, history, "accuracy", "Accuracy")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     accuracy.legend(loc="lower right", frameon=False)
     _per_layer(bits, history, layers, "bits", "Bits per weight")
     bits.yaxis.set_major_locator(MaxNLocator(integer=True))
     bits.legend(loc="lower right", frameon=False)
     _per_layer(underflow, history, layers, "underflow", "Updates smaller than one step")
-    underflow.yaxis.set_major_formatter(PercentFormatter(1.0))
+    underflow.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for panel in (bits, underflow):
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

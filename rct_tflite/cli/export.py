@@ -74,7 +74,7 @@ def _as_json(result: Export) -> dict[str, object]:
             "code_estimate": need.flash_code,
             "available": result.target.flash.size,
         },
-        "tflite_micro_arena_bytes": result.micro.arena_bytes,
+        "tflite_micro_arena_bytes": result.micro.arena.smallest_bytes,
     }
 
 
@@ -89,5 +89,5 @@ def _print(result: Export) -> None:
         f"state {need.state}, stack {need.stack}, application {need.application}"
     )
     click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
-    click.echo(f"  arena     {result.micro.arena_bytes} B in TFLite-Micro (inference only, 64-bit host)")
+    click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")
     click.echo(f"Next: rct-tflite build {result.folder} && rct-tflite run {result.folder}")

@@ -1,15 +1,12 @@
 """The one door to TFLiteConverter: a trained network becomes a fake-quant graph, and that a `.tflite`."""
 
-import contextlib
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError
+from rct_tflite.native_output import swallowed
 from rct_tflite.spec.graph import (
     Activation,
     Conv2DOptions,
@@ -24,29 +21,7 @@ _TOP = top(EXPORT_BITS)
 """Every width is written as int8: narrower integers are int8 integers of a small range."""
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Sends what C++ and Python print on stdout and stderr to a file; an error carries its end along.
-
-    TensorFlow reads its log settings once, at import, which may be long past: only the file descriptors help.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as log:
-        saved = [os.dup(1), os.dup(2)]
-        try:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, copy in enumerate(saved, start=1):
-                os.dup2(copy, number)
-                os.close(copy)
-
-
-with _quiet():
+with swallowed():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
@@ -68,7 +43,7 @@ def convert(network: TrainedNetwork) -> bytes:
         ModelFileError: If the converter refuses the network; the message holds its own words.
     """
     try:
-        with _quiet():
+        with swallowed():
             return _run_converter(_Forward(network))
     except Exception as error:
         raise ModelFileError(

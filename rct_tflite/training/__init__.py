@@ -3,6 +3,8 @@
 import importlib.util
 import os
 
+from rct_tflite.native_output import swallowed
+
 # Read once, when TensorFlow is first imported: no log noise, and no oneDNN, whose sums round otherwise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -15,7 +17,8 @@ for _package in ("tensorflow", "keras"):
             "Install both with: pip install 'rct-tflite[train]'"
         )
 
-import keras  # noqa: E402 (the environment comes first)
+with swallowed():
+    import keras
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
