@@ -83,7 +83,8 @@ def _copy(layer: Any, inputs: Any) -> Any:
     """Calls a copy of a float layer, with its weights."""
     copied = type(layer).from_config(layer.get_config())
     outputs = copied(inputs)
-    copied.set_weights(layer.get_weights()) if layer.weights and len(copied.weights) == len(layer.weights) else None
+    if layer.weights:
+        copied.set_weights(layer.get_weights())
     return outputs
 
 

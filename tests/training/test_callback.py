@@ -15,7 +15,7 @@ from tests.training.conftest import compiled, small_model
 
 
 def fit(samples, callback, recipe=None, epochs=2, learning_rate=0.1):
-    model = compiled(rct.quantize(small_model(), recipe), learning_rate)
+    model = compiled(rct.quantize(small_model(), recipe), learning_rate, run_eagerly=True)  # no time to trace
     return model, model.fit(*samples, epochs=epochs, batch_size=16, shuffle=False, verbose=0, callbacks=[callback])
 
 
