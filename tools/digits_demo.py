@@ -5,6 +5,7 @@ Run it through tools/demo, which sets up what it needs.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ sys.path.insert(0, str(ROOT))  # models/ and tools/ are no part of the installed
 import rct_tflite as rct  # noqa: E402
 from models.digits import model as digits  # noqa: E402
 from models.digits.drift import rotate  # noqa: E402
+from rct_tflite.cli.output import format_interval  # noqa: E402
+from rct_tflite.energy.estimate import Interval  # noqa: E402
 from rct_tflite.firmware.build import build_project  # noqa: E402
 from rct_tflite.firmware.manifest import Project, read_project  # noqa: E402
 from rct_tflite.firmware.parameters import tuned_model  # noqa: E402
@@ -178,7 +181,7 @@ def _print_table(figures: dict[str, Any], files: Files) -> None:
     device, size = figures["device"], figures["parameter_bytes"]
     ram, flash = device["ram_bytes"], device["flash_bytes"]
     rows = [
-        ("weights while training", f"{size['rct']} B (float32 {size['float32']} B, QAT {size['qat']} B)"),
+        ("parameters while training", f"{size['rct']} B (float32 {size['float32']} B, QAT {size['qat']} B)"),
         ("accuracy, digits as trained", f"{figures['accuracy_clean']:.1%}"),
         ("accuracy, drifted, before", f"{device['accuracy_before']:.1%}"),
         ("accuracy, drifted, after", f"{device['accuracy_after']:.1%} after {device['training_steps']} steps"),
@@ -193,18 +196,14 @@ def _print_table(figures: dict[str, Any], files: Files) -> None:
     for name, value in rows:
         print(f"  {name:<28} {value}")
     print(f"  {'everything took':<28} {figures['seconds']:.0f} s")
-    print(f"  {'picture of the training':<28} {files.picture}")
-    print(f"  {'C project, .tflite, glue':<28} {files.export}")
+    print(f"  {'picture of the training':<28} {_shown(files.picture)}")
+    print(f"  {'C project, .tflite, glue':<28} {_shown(files.export)}")
 
 
 def _cost(instructions: int, cost: dict[str, Any]) -> str:
-    time_s, energy_j = _interval(cost["time_s"], 1e3, "ms"), _interval(cost["energy_j"], 1e6, "uJ")
+    time_s = format_interval(Interval(**cost["time_s"]), 1e3, "ms")
+    energy_j = format_interval(Interval(**cost["energy_j"]), 1e6, "uJ")
     return f"{instructions:,} instructions, {time_s}, {energy_j}"
-
-
-def _interval(values: dict[str, float], factor: float, unit: str) -> str:
-    value, low, high = (f"{values[key] * factor:,.2g}" for key in ("value", "low", "high"))
-    return f"{value} {unit} ({low} to {high})"
 
 
 def _accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:
@@ -212,7 +211,7 @@ def _accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:
 
 
 def _rct_tflite(*arguments: object, show: bool = True) -> str:
-    words = [str(argument) for argument in arguments]
+    words = [_shown(argument) if isinstance(argument, Path) else str(argument) for argument in arguments]
     print(f"     $ rct-tflite {' '.join(words)}", flush=True)
     command = [sys.executable, "-m", "rct_tflite.cli.main", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -221,6 +220,11 @@ def _rct_tflite(*arguments: object, show: bool = True) -> str:
     if show:
         print("".join(f"     {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
     return done.stdout
+
+
+def _shown(path: Path) -> str:
+    """Returns a path as the user would type it here."""
+    return os.path.relpath(path)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import click
 
+from rct_tflite.energy.estimate import Interval
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else.")
 """Gives a command the parameter `as_json`."""
 
@@ -12,3 +14,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def print_json(result: Mapping[str, object]) -> None:
     """Prints a result as one JSON object. NaN and infinity, which JSON lacks, are refused."""
     click.echo(json.dumps(result, indent=2, allow_nan=False))
+
+
+def format_interval(interval: Interval, factor: float, unit: str) -> str:
+    """Writes an estimate with its interval, two digits each: more would pretend.
+
+    Args:
+        interval: In the unit of the estimate.
+        factor: Turns it into `unit`.
+        unit: As printed.
+
+    Example:
+        >>> format_interval(Interval(0.00234, 0.0016, 0.0039), 1e6, "us")
+        '2,300 us (1,600 to 3,900)'
+    """
+    value, low, high = (
+        f"{float(f'{number * factor:.2g}'):,g}" for number in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} {unit} ({low} to {high})"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.cli.output import format_interval, json_option, print_json
 from rct_tflite.energy.estimate import Interval
 from rct_tflite.firmware.run import RunOptions, RunReport, run_project
 
@@ -91,20 +91,11 @@ def _print(report: RunReport) -> None:
         ("training step", report.cost.step, report.step),
     ):
         click.echo(
-            f"  {name:<20} {count:,} instructions, {_interval(cost.time_s, 1e3, 'ms')}, "
-            f"{_interval(cost.energy_j, 1e6, 'uJ')}"
+            f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
+            f"{format_interval(cost.energy_j, 1e6, 'uJ')}"
         )
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
         f"application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
     )
     click.echo(f"  flash                weights {memory.weights_flash}, code and tables {memory.code} B")
-
-
-def _interval(interval: Interval, factor: float, unit: str) -> str:
-    value, low, high = (_three_digits(number * factor) for number in (interval.value, interval.low, interval.high))
-    return f"{value} {unit} ({low} to {high})"
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
