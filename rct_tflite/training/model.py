@@ -17,6 +17,9 @@ _NOT_FINITE = "is not a finite number"
 class RCTModel(keras.Model):
     """A functional model whose `rct.layers` train on their integers: `fit` works as in Keras.
 
+    Eager execution, a graph and several steps per execution give the same integers, bit for bit. XLA draws the
+    same random numbers, but sums gradients in another order, so that its integers differ.
+
     Args:
         inputs: Input of the network, from `keras.Input`.
         outputs: Output of the network.

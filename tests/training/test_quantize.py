@@ -70,7 +70,7 @@ class OwnDense(L.Dense):
          ["'head' (Dense)", "remove the softmax", "from_logits=True"]),
         (lambda: chain(L.Dense(3), L.Softmax(name="soft"), shape=FLAT), ["'soft' (Softmax)", "from_logits=True"]),
         (lambda: chain(L.Dense(3), L.Activation("softmax"), shape=FLAT), ["(Activation)", "from_logits=True"]),
-        (lambda: chain(L.DepthwiseConv2D(3, name="depth"), L.LSTM(3) if False else L.Flatten(), L.Dense(3)),
+        (lambda: chain(L.DepthwiseConv2D(3, name="depth"), L.Flatten(), L.Dense(3)),
          ["'depth' (DepthwiseConv2D)", "this class is not supported", "AveragePooling2D"]),
         (lambda: chain(L.Embedding(9, 4, name="e"), L.GlobalAveragePooling1D(name="g"), shape=FLAT),
          ["'e' (Embedding)", "'g' (GlobalAveragePooling1D)"]),
