@@ -150,8 +150,8 @@ uint16_t rct_argmax(const int8_t *values, uint16_t count);
 
 /* ---- backward --------------------------------------------------------------------------------------- */
 
-/* Softmax and cross-entropy. Sets both exponents of `backward`. Returns false where there is nothing to
- * learn. */
+/* Softmax and cross-entropy. Sets both exponents of `backward`. Returns false, and writes nothing of use,
+ * where there is nothing to learn. */
 bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, /* (classes) */
                                uint16_t label, int32_t *sums,                /* scratch, (classes) */
                                int8_t *error,                                /* (classes) */

@@ -12,6 +12,8 @@ from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
 IntArray = npt.NDArray[np.int64]
 GAIN_UNSET = -(2**31)
 GAIN_DECAY = 4
+SETTLED_BITS = 8
+"""Errors below 2**8, in units of 2**-15, teach nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ def softmax_cross_entropy(logits: IntArray, label: int, table: IntArray) -> Scal
     gradient = (exps * EXP_TABLE_ONE + total // 2) // total
     gradient[label] -= EXP_TABLE_ONE
     bits = int(np.abs(gradient).max()).bit_length()
+    if bits <= SETTLED_BITS:
+        return None
     values = saturate(round_shift(gradient, bits - 7))
     outward = ((logits == ACTIVATION_MAX) & (values < 0)) | ((logits == ACTIVATION_MIN) & (values > 0))
     values[outward] = 0

@@ -161,10 +161,9 @@ class ReferenceTrainer:
         assert c.weight_step is not None
         assert c.bias_step is not None
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
-        touched = np.any(error.values.reshape(-1, len(bias_gradient)) != 0, axis=0)
         weights, bias = self.network.weights[op.name], self.network.biases[op.name]
         limit = top(self._bits[op.name])
-        for channel in np.flatnonzero(touched):
+        for channel in np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0)):
             row = slice(channel, channel + 1)
             step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
             weights[row] = subtract(weights[row], step, limit)

@@ -30,13 +30,14 @@ def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerat
         gradient: int64 (n,), integer gradients.
         mantissa: Of the step multiplier.
         shift: Of the step multiplier plus the exponent of the error.
-        random: Generator for stochastic rounding (one draw each), None to truncate.
+        random: Generator for stochastic rounding (one draw for each gradient that is not 0), None to truncate.
     """
     mantissa, shift = step_multiplier(mantissa, shift)
     product = gradient * mantissa
     if random is None:
         return np.where(product >= 0, product >> shift, -((-product) >> shift))
-    noise = random.draw(gradient.size) >> (32 - shift)
+    noise = np.zeros(gradient.size, np.int64)
+    noise[gradient != 0] = random.draw(np.count_nonzero(gradient)) >> (32 - shift)
     return (product + noise) >> shift
 
 

@@ -1,42 +1,95 @@
-/* CONV_2D, forward: channel by channel, so that a row of weights is unpacked once. */
+/* CONV_2D, forward: channels outside, so that a row of weights is unpacked once. */
 #include "../rct.h"
 #include "dot.h"
 #include "pack.h"
 #include "requantize.h"
 #include "window.h"
 
-/* One output: the cells of a filter row that lie in the image are contiguous in weights and input. */
-static int32_t accumulate(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *weights,
-                          const int8_t *input, int32_t acc)
+/* The cells of a filter row that lie in the image are contiguous, in the weights and in the input. */
+typedef struct {
+    const int8_t *weights; /* of the first cell */
+    const int8_t *input;
+    int32_t count;          /* values in a row of cells */
+    int32_t rows;           /* */
+    int32_t weights_stride; /* from row to row */
+    int32_t input_stride;
+} overlap_t;
+
+static inline overlap_t overlap_of(const rct_window_t *window, const rct_cells_t *cells,
+                                   const int8_t *weights, const int8_t *input)
 {
-    const int32_t in_channels = op->window.in_channels;
-    const int32_t count = (cells->last_column - cells->first_column) * in_channels;
-    const int32_t weights_stride = op->window.filter_w * in_channels;
-    const int32_t input_stride = op->window.in_w * in_channels;
-    weights += cells->first_row * weights_stride + cells->first_column * in_channels;
-    input += cells->start * in_channels;
-    for (int32_t i = cells->first_row; i < cells->last_row; i++) {
-        acc = rct_dot(weights, input, count, op->input_zero_point, acc);
-        weights += weights_stride;
-        input += input_stride;
+    const int32_t in_channels = window->in_channels;
+    const int32_t first = cells->first_row * window->filter_w + cells->first_column;
+    const overlap_t overlap = {
+        .weights = weights + first * in_channels,
+        .input = input + cells->start * in_channels,
+        .count = (cells->last_column - cells->first_column) * in_channels,
+        .rows = cells->last_row - cells->first_row,
+        .weights_stride = window->filter_w * in_channels,
+        .input_stride = window->in_w * in_channels,
+    };
+    return overlap;
+}
+
+static void run_channel(const rct_conv_2d_t *op, const int8_t *weights, const int8_t *input, int32_t channel,
+                        int8_t *output)
+{
+    const rct_window_t *window = &op->window;
+    const rct_requant_channel_t requant = rct_requant_channel(&op->requant, channel);
+    const int32_t zero_point = op->input_zero_point;
+    for (int32_t y = 0; y < window->out_h; y++) {
+        for (int32_t x = 0; x < window->out_w; x++, output += window->out_channels) {
+            const rct_cells_t cells = rct_cells(window, y, x);
+            overlap_t o = overlap_of(window, &cells, weights, input);
+            int32_t acc = op->weights.bias[channel];
+            for (; o.rows > 0; o.rows--) {
+                acc = rct_dot(o.weights, o.input, o.count, zero_point, acc);
+                o.weights += o.weights_stride;
+                o.input += o.input_stride;
+            }
+            output[channel] = rct_requantize(acc, &requant);
+        }
     }
-    return acc;
+}
+
+/* Four channels of 8 bits, from `channel` on. */
+static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t channel, int8_t *output)
+{
+    const rct_window_t *window = &op->window;
+    const int32_t depth = op->weights.depth;
+    const int8_t *weights = rct_weights_run(&op->weights, channel, 0, depth, 0);
+    const int32_t *bias = &op->weights.bias[channel];
+    const int32_t zero_point = op->input_zero_point;
+    rct_requant_channel_t requant[4];
+    for (int32_t i = 0; i < 4; i++) {
+        requant[i] = rct_requant_channel(&op->requant, channel + i);
+    }
+    for (int32_t y = 0; y < window->out_h; y++) {
+        for (int32_t x = 0; x < window->out_w; x++, output += window->out_channels) {
+            const rct_cells_t cells = rct_cells(window, y, x);
+            overlap_t o = overlap_of(window, &cells, weights, input);
+            rct_acc_4_t acc = {{bias[0], bias[1], bias[2], bias[3]}};
+            for (; o.rows > 0; o.rows--) {
+                acc = rct_dot_4(o.weights, depth, o.input, o.count, zero_point, acc);
+                o.weights += o.weights_stride;
+                o.input += o.input_stride;
+            }
+            for (int32_t i = 0; i < 4; i++) {
+                output[channel + i] = rct_requantize(acc.row[i], &requant[i]);
+            }
+        }
+    }
 }
 
 void rct_conv_2d(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output)
 {
-    const rct_window_t *window = &op->window;
-    for (int32_t channel = 0; channel < window->out_channels; channel++) {
-        const rct_requant_channel_t requant = rct_requant_channel(&op->requant, channel);
+    const int32_t channels = op->window.out_channels;
+    int32_t channel = 0;
+    for (; op->weights.bits == 8 && channel < channels - 3; channel += 4) {
+        run_four(op, input, channel, output);
+    }
+    for (; channel < channels; channel++) {
         const int8_t *weights = rct_weights_run(&op->weights, channel, 0, op->weights.depth, row);
-        const int32_t bias = op->weights.bias[channel];
-        int8_t *result = &output[channel];
-        for (int32_t y = 0; y < window->out_h; y++) {
-            for (int32_t x = 0; x < window->out_w; x++) {
-                const rct_cells_t cells = rct_cells(window, y, x);
-                *result = rct_requantize(accumulate(op, &cells, weights, input, bias), &requant);
-                result += window->out_channels;
-            }
-        }
+        run_channel(op, weights, input, channel, output);
     }
 }

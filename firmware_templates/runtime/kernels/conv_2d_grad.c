@@ -137,38 +137,6 @@ static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int
     return touched;
 }
 
-/* Steps of a weight. Products mostly fit 32 bits; more than the range of a weight is never needed. */
-static int32_t weight_steps(int32_t gradient, rct_step_t step, int32_t noise)
-{
-    if (gradient >= -(1 << 15) && gradient < 1 << 15) {
-        return (gradient * step.mantissa + noise) >> step.shift;
-    }
-    const int64_t steps = ((int64_t)gradient * step.mantissa + noise) >> step.shift;
-    return steps < -255 ? -255 : steps > 255 ? 255 : (int32_t)steps;
-}
-
-static uint32_t update_row(const rct_learn_t *learn, const int32_t *restrict gradient, rct_step_t step,
-                           const rct_weights_t *shape, int8_t *restrict weights, uint32_t random)
-{
-    const int32_t top = rct_top(shape->bits);
-    const bool stochastic = learn->stochastic;
-    const int32_t depth = shape->depth;
-    for (int32_t k = 0; k < depth; k++) {
-        int32_t noise = 0;
-        if (stochastic) {
-            random = rct_random(random);
-            noise = rct_noise(random, step.shift);
-        } else {
-            noise = rct_toward_zero(gradient[k] < 0, step.shift);
-        }
-        const int32_t steps = weight_steps(gradient[k], step, noise);
-        if (steps != 0) {
-            weights[k] = (int8_t)rct_clamp(weights[k] - steps, -top, top);
-        }
-    }
-    return random;
-}
-
 static void learn_channel(const rct_conv_2d_t *op, const rct_grad_t *grad, int32_t channel,
                           int32_t bias_gradient, rct_backward_t *backward)
 {
@@ -180,8 +148,14 @@ static void learn_channel(const rct_conv_2d_t *op, const rct_grad_t *grad, int32
         rct_unpack_row(packed, shape->depth, shape->bits, grad->row);
         weights = grad->row;
     }
-    const rct_step_t step = rct_step(&learn->weight_step, channel, backward->exponent);
-    backward->random = update_row(learn, grad->sums, step, shape, weights, backward->random);
+    const rct_sums_update_t update = {
+        .gradient = grad->sums,
+        .depth = shape->depth,
+        .step = rct_step(&learn->weight_step, channel, backward->exponent),
+        .top = rct_top(shape->bits),
+        .stochastic = learn->stochastic,
+    };
+    backward->random = rct_update_from_sums(&update, weights, backward->random);
     if (shape->bits != 8) {
         rct_pack_row(weights, shape->depth, shape->bits, packed);
     }

@@ -5,48 +5,7 @@
 #include "pack.h"
 #include "update.h"
 
-/* What the update of a row takes: the gradient of weight i is (input[i] - zero_point) * error. */
-typedef struct {
-    const int8_t *input; /* (depth) */
-    int32_t depth;
-    int32_t zero_point;
-    int32_t factor; /* error * mantissa */
-    int32_t shift;
-    int32_t top;
-} row_update_t;
-
-/* 32 bits hold the products: |error| <= 127, mantissa < 2**15 and |input - zero_point| <= 255 give less than
- * 2**30, and so is the noise. */
-static uint32_t update_stochastic(const row_update_t *update, int8_t *restrict weights, uint32_t random)
-{
-    const int8_t *restrict input = update->input;
-    const int32_t zero_point = update->zero_point;
-    const int32_t factor = update->factor;
-    const int32_t shift = update->shift;
-    const int32_t top = update->top;
-    const int32_t depth = update->depth;
-    for (int32_t i = 0; i < depth; i++) {
-        random = rct_random(random);
-        const int32_t steps = ((input[i] - zero_point) * factor + rct_noise(random, shift)) >> shift;
-        if (steps != 0) {
-            weights[i] = (int8_t)rct_clamp(weights[i] - steps, -top, top);
-        }
-    }
-    return random;
-}
-
-static void update_truncate(const row_update_t *update, int8_t *restrict weights)
-{
-    for (int32_t i = 0; i < update->depth; i++) {
-        const int32_t product = (update->input[i] - update->zero_point) * update->factor;
-        const int32_t steps = (product + rct_toward_zero(product < 0, update->shift)) >> update->shift;
-        if (steps != 0) {
-            weights[i] = (int8_t)rct_clamp(weights[i] - steps, -update->top, update->top);
-        }
-    }
-}
-
-static void learn_row(const rct_fully_connected_t *op, const rct_grad_t *grad, row_update_t *update,
+static void learn_row(const rct_fully_connected_t *op, const rct_grad_t *grad, rct_row_update_t *update,
                       int32_t channel, rct_backward_t *backward)
 {
     const rct_learn_t *learn = grad->learn;
@@ -54,9 +13,9 @@ static void learn_row(const rct_fully_connected_t *op, const rct_grad_t *grad, r
     uint8_t *packed = &learn->rows[(uint32_t)channel * op->weights.row_bytes];
     int8_t *weights = bits == 8 ? (int8_t *)packed : grad->row; /* unpacked there by the caller */
     if (learn->stochastic) {
-        backward->random = update_stochastic(update, weights, backward->random);
+        backward->random = rct_update_stochastic(update, weights, backward->random);
     } else {
-        update_truncate(update, weights);
+        rct_update_truncate(update, weights);
     }
     if (bits != 8) {
         rct_pack_row(weights, update->depth, bits, packed);
@@ -97,7 +56,7 @@ void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t 
 {
     const rct_learn_t *learn = grad->learn;
     const int32_t depth = op->weights.depth;
-    row_update_t update = {input, depth, op->input_zero_point, 0, 0, rct_top(op->weights.bits)};
+    rct_row_update_t update = {input, depth, op->input_zero_point, 0, 0, rct_top(op->weights.bits)};
     for (int32_t i = 0; input_error && i < depth; i++) {
         grad->sums[i] = 0;
     }

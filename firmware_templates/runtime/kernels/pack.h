@@ -4,14 +4,40 @@
 
 #include "../rct.h"
 
+/* Eight weights from the start of a byte on; reads up to four bytes behind the half of them. */
+static inline void rct_unpack_8(const uint8_t *restrict packed, int32_t bits, int8_t *restrict weights)
+{
+    const int32_t unused = 32 - bits;
+    const uint8_t *half = packed + bits / 2; /* four weights are bits / 2 bytes */
+    uint32_t low =
+        packed[0] | (uint32_t)packed[1] << 8 | (uint32_t)packed[2] << 16 | (uint32_t)packed[3] << 24;
+    uint32_t high = half[0] | (uint32_t)half[1] << 8 | (uint32_t)half[2] << 16 | (uint32_t)half[3] << 24;
+    high >>= bits % 2 * 4;
+    for (int32_t i = 0; i < 4; i++) {
+        weights[i] = (int8_t)((int32_t)(low << unused) >> unused);
+        weights[i + 4] = (int8_t)((int32_t)(high << unused) >> unused);
+        low >>= bits;
+        high >>= bits;
+    }
+}
+
 /* Unpacks `count` weights, at least one, from weight number `first` of the row on. */
 static inline void rct_unpack_run(const uint8_t *restrict packed, int32_t first, int32_t count, int32_t bits,
                                   int8_t *restrict weights)
 {
-    const uint32_t mask = (1u << bits) - 1u;
-    const uint32_t sign = 1u << (bits - 1);
     const int32_t skipped = first * bits;
     packed += skipped / 8;
+    /* Eight weights are `bits` bytes; the fast path must not read behind the last byte of the run. */
+    for (; skipped % 8 == 0 && count * bits >= 8 * (bits / 2 + 4); count -= 8) {
+        rct_unpack_8(packed, bits, weights);
+        packed += bits;
+        weights += 8;
+    }
+    if (count == 0) {
+        return;
+    }
+    const uint32_t mask = (1u << bits) - 1u;
+    const uint32_t sign = 1u << (bits - 1);
     uint32_t buffer = (uint32_t)*packed++ >> (skipped % 8);
     int32_t filled = 8 - skipped % 8;
     for (int32_t i = 0; i < count; i++) {

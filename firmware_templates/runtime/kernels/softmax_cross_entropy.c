@@ -3,6 +3,8 @@
 #include "../rct.h"
 #include "integers.h"
 
+#define SETTLED_BITS 8 /* errors below 2**8, in units of 2**-15, teach nothing */
+
 /* Largest logit. */
 static int32_t find_peak(const int8_t *logits, int32_t classes)
 {
@@ -44,11 +46,12 @@ bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, uin
         peak = rct_max(peak, rct_magnitude(sums[i]));
     }
     const int32_t bits = rct_bit_length((uint32_t)peak);
-    const int32_t shift = rct_max(bits - 7, 0);
-    const int32_t factor = 1 << rct_max(7 - bits, 0);
+    if (bits <= SETTLED_BITS) {
+        return false;
+    }
     bool learns = false;
     for (int32_t i = 0; i < loss->classes; i++) {
-        const int8_t value = rct_saturate_error(rct_round_shift(sums[i] * factor, shift));
+        const int8_t value = rct_saturate_error(rct_round_shift(sums[i], bits - 7));
         error[i] = (int8_t)inward(value, logits[i]);
         learns = learns || error[i] != 0;
     }

@@ -25,8 +25,8 @@ static inline rct_step_t rct_step(const rct_step_multiplier_t *multiplier, int32
     return step;
 }
 
-/* What is added before the shift, so that it rounds: random bits, or what makes a negative product go
- * toward zero. */
+/* What is added before the shift, so that it rounds: random bits, or what makes a negative product go toward
+ * zero. */
 static inline int32_t rct_noise(uint32_t random, int32_t shift)
 {
     return (int32_t)(random >> (32 - shift));
@@ -37,35 +37,40 @@ static inline int32_t rct_toward_zero(bool negative, int32_t shift)
     return negative ? (int32_t)((1u << shift) - 1u) : 0;
 }
 
-/* Draws where the rounding is stochastic. |gradient| is below 2**30. */
-static inline int64_t rct_steps(int32_t gradient, rct_step_t step, bool stochastic, uint32_t *random)
-{
-    int32_t noise = 0;
-    if (stochastic) {
-        *random = rct_random(*random);
-        noise = rct_noise(*random, step.shift);
-    } else {
-        noise = rct_toward_zero(gradient < 0, step.shift);
-    }
-    return ((int64_t)gradient * step.mantissa + noise) >> step.shift;
-}
-
 /* Largest weight at a bit-width. */
 static inline int32_t rct_top(int32_t bits)
 {
     return (1 << (bits - 1)) - 1;
 }
 
-static inline void rct_update_bias(const rct_learn_t *learn, int32_t channel, int32_t gradient,
-                                   rct_backward_t *backward)
-{
-    const rct_step_t step = rct_step(&learn->bias_step, channel, backward->exponent);
-    const int64_t steps = rct_steps(gradient, step, learn->stochastic, &backward->random);
-    if (steps != 0) {
-        const int64_t limit = learn->bias_limit;
-        const int64_t bias = learn->bias[channel] - steps;
-        learn->bias[channel] = (int32_t)(bias < -limit ? -limit : bias > limit ? limit : bias);
-    }
-}
+/* The update of a row that met one input: the gradient of weight i is (input[i] - zero_point) * error. */
+typedef struct {
+    const int8_t *input; /* (depth) */
+    int32_t depth;
+    int32_t zero_point;
+    int32_t factor; /* error * mantissa of the step */
+    int32_t shift;  /* of the step */
+    int32_t top;
+} rct_row_update_t;
+
+/* Returns the new random state. */
+uint32_t rct_update_stochastic(const rct_row_update_t *row, int8_t *weights, uint32_t random);
+
+void rct_update_truncate(const rct_row_update_t *row, int8_t *weights);
+
+/* The update of a row from its gradient. */
+typedef struct {
+    const int32_t *gradient; /* (depth), magnitudes below 2**30 */
+    int32_t depth;
+    rct_step_t step;
+    int32_t top;
+    bool stochastic;
+} rct_sums_update_t;
+
+/* Returns the new random state. */
+uint32_t rct_update_from_sums(const rct_sums_update_t *row, int8_t *weights, uint32_t random);
+
+/* |gradient| is below 2**30. */
+void rct_update_bias(const rct_learn_t *learn, int32_t channel, int32_t gradient, rct_backward_t *backward);
 
 #endif
