@@ -100,7 +100,8 @@ def _tflite_of(model: Path, options: ExportOptions) -> bytes:
         from rct_tflite.training.freeze import freeze
         from rct_tflite.training.saving import load_model
 
-        network = dataclasses.replace(freeze(load_model(model)), name=model.stem)
+        # Exporting needs no loss, and a loss of the user may not be registered here.
+        network = dataclasses.replace(freeze(load_model(model, compile=False)), name=model.stem)
         classes = int(np.prod(network.layers[-1].output_shape))
         _check_label_names(options.labels, classes)
         return export_tflite(network, TrainingMetadata(labels=options.labels, rounding=network.rounding))
