@@ -37,7 +37,7 @@ def updates(gradient: IntArray, mantissa: int, shift: int, random: RandomGenerat
     if random is None:
         return np.where(product >= 0, product >> shift, -((-product) >> shift))
     noise = np.zeros(gradient.size, np.int64)
-    noise[gradient != 0] = random.draw(np.count_nonzero(gradient)) >> (32 - shift)
+    noise[gradient != 0] = random.draw(int(np.count_nonzero(gradient))) >> (32 - shift)
     return (product + noise) >> shift
 
 

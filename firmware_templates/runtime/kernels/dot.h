@@ -33,7 +33,7 @@ static inline rct_acc_4_t rct_dot_4(const int8_t *restrict weights, int32_t dept
     const int8_t *restrict row_1 = weights + depth;
     const int8_t *restrict row_2 = row_1 + depth;
     const int8_t *restrict row_3 = row_2 + depth;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count; i++) { /* unrolled, it would run out of registers on 32-bit Arm */
         const int32_t value = input[i] - zero_point;
         acc.row[0] += weights[i] * value;
         acc.row[1] += row_1[i] * value;

@@ -6,11 +6,8 @@ static inline void subtract(int8_t *weight, int32_t steps, int32_t top)
 {
     if (steps != 0) {
         int32_t value = *weight - steps;
-        if (value > top) {
-            value = top;
-        }
-        if (value < -top) {
-            value = -top;
+        if ((uint32_t)(value + top) > (uint32_t)(2 * top)) { /* one comparison: few weights are at the end */
+            value = value < 0 ? -top : top;
         }
         *weight = (int8_t)value;
     }
