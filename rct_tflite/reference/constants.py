@@ -25,6 +25,8 @@ from rct_tflite.spec.training_plan import TrainingPlan
 RATIO_BITS = 14
 MAX_GUARD_BITS = 8
 MAX_ERROR = 127
+MAX_STEP_EXPONENT = 126
+"""The shift of a step multiplier must fit int8."""
 MAX_WEIGHT = 128
 """Largest magnitude of a weight: files of others may hold -128."""
 MAX_SUM = 2**30 - 1
@@ -235,16 +237,16 @@ def _check_sums(op: Op, depth: int, result: Tensor) -> None:
 
 def _step_multiplier(op: Op, real: npt.NDArray[np.float64]) -> StepMultiplier:
     mantissa, exponent = np.frexp(real)
-    fixed = np.floor(mantissa * 2.0**15 + 0.5).astype(np.int64)
-    shift = 15 - exponent.astype(np.int64)
-    shift = np.where(fixed == 2**15, shift - 1, shift)
-    fixed = np.where(fixed == 2**15, 2**14, fixed)
-    if not (np.all(np.isfinite(real)) and np.all(np.abs(shift) <= MAX_ERROR)):
+    fits = np.all(np.isfinite(real)) and np.all(np.abs(14 - exponent) <= MAX_STEP_EXPONENT)
+    if not fits:
         raise RecipeError(
             f"The learning rate gives layer '{op.name}' an update that integers cannot hold. Expected a multiplier of "
-            f"2**-112 to 2**127. Received: {real.min():.3g} to {real.max():.3g}. Choose another learning rate."
+            f"2**-112 to 2**139. Received: {real.min():.3g} to {real.max():.3g}. Choose another learning rate."
         )
-    return StepMultiplier(fixed, shift)
+    fixed = np.floor(mantissa * 2.0**15 + 0.5).astype(np.int64)
+    shift = 15 - exponent.astype(np.int64)
+    full = fixed == 2**15
+    return StepMultiplier(np.where(full, 2**14, fixed), np.where(full, shift - 1, shift))
 
 
 def _average_window(graph: Graph, op: Op) -> int:
