@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.firmware.tables import Table, format_struct, table
 from rct_tflite.planning.memory import MemoryPlan, error_owner, storage_of
 from rct_tflite.reference.constants import (
@@ -23,6 +24,12 @@ from rct_tflite.reference.random import DEFAULT_SEED
 from rct_tflite.spec.graph import Graph, Op, OpKind
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.training_plan import TrainingPlan
+
+MAX_WINDOW = 255
+"""Filter sizes and strides are bytes in rct_window_t."""
+
+MAX_SIZE = 65535
+"""All other sizes of the runtime's tables have 16 bits."""
 
 RUNTIME_VERSION = 1
 """Must equal RCT_RUNTIME_VERSION of rct.h: the generated code refuses another one."""
@@ -131,6 +138,7 @@ class _Writer:
     def write(self, golden_inputs: npt.NDArray[np.int8]) -> ModelSource:
         self._places()
         for op in self._graph.ops:
+            self._check_sizes(op)
             if op.kind is not OpKind.RESHAPE:
                 self._forward_op(op)
             output = self._graph.tensors[op.output]
@@ -183,6 +191,24 @@ class _Writer:
         row = f"{self._row(op)}, " if op.has_weights else ""
         source, result = self._activation(op.inputs[0]), self._activation(op.output)
         self._source.forward.append(f"{_KERNELS[op.kind]}(&op_{name}, {source}, {row}{result});")
+
+    def _check_sizes(self, op: Op) -> None:
+        tensors = [self._graph.tensors[index] for index in (op.inputs[0], op.output)]
+        sizes = [size for tensor in tensors for size in tensor.shape]
+        if op.has_weights:
+            weights = self._graph.tensors[op.inputs[1]]
+            sizes.append(weights.size // weights.shape[0])
+        window = forward_constants(self._graph, op).window
+        steps = [window.filter_h, window.filter_w, window.stride_h, window.stride_w] if window else []
+        for what, largest, limit in (
+            ("axis or row of weights", max(sizes), MAX_SIZE),
+            ("window or stride", max(steps, default=0), MAX_WINDOW),
+        ):
+            if largest > limit:
+                raise UnsupportedLayerError(
+                    f"Layer '{op.name}' is too large for the runtime. Expected no {what} above {limit}. "
+                    f"Received: {largest}. Split the layer, or pool before it."
+                )
 
     def _weights(self, op: Op, c: ForwardConstants) -> str:
         name, bits = self._names[op.name], self._graph.bits_of(op)

@@ -4,19 +4,24 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from rct_tflite.device.protocol import Command, DeviceStatus, Request, decode_responses
 from rct_tflite.emulator import available_emulators
 from rct_tflite.emulator.disassembly import float_instructions, heap_symbols
-from rct_tflite.errors import DeviceError
-from rct_tflite.firmware.model_source import RUNTIME_VERSION
+from rct_tflite.errors import DeviceError, UnsupportedLayerError
+from rct_tflite.firmware.model_source import RUNTIME_VERSION, model_source
 from rct_tflite.firmware.project import FIRMWARE_FOLDER
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import exchange, host_runner, measure
 from rct_tflite.firmware.toolchain import available_toolchains
+from rct_tflite.planning.memory import plan_memory
+from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.templates import templates_folder
+from rct_tflite.spec.training_plan import TrainingPlan
 from tests.firmware.conftest import TARGET, Case
+from tests.graphs import GraphBuilder
 
 TOOLCHAINS = [toolchain.name for toolchain in available_toolchains(TARGET.core)]
 EMULATORS = available_emulators(TARGET.core)
@@ -118,3 +123,16 @@ def test_label_out_of_range_is_refused(conv_case, host):
     payload = (10).to_bytes(2, "little") + wrong.payload[2:]
     with pytest.raises(DeviceError, match="LEARN: ERR_ARGUMENT"):
         list(exchange(host, [Request(Command.LEARN, payload)]))
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (GraphBuilder((300, 1, 1)).average_pool((300, 1)).reshape(1).dense(2).graph(), "window or stride above 255"),
+        (GraphBuilder((70_000,)).reshape(7, 10_000).reshape(70_000).graph(), "axis or row of weights above 65535"),
+    ],
+)
+def test_sizes_that_the_tables_cannot_hold(graph, expected):
+    plan = TrainingPlan((), 0.01, Rounding.STOCHASTIC)
+    with pytest.raises(UnsupportedLayerError, match=expected):
+        model_source(graph, plan, plan_memory(graph, plan), np.zeros((0, graph.tensors[0].size), np.int8))
