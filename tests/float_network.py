@@ -41,7 +41,7 @@ class FloatNetwork:
             y = self.weights[op.name] @ x.reshape(-1) + self.biases[op.name]
         else:
             y = np.zeros(shape)
-            for (row, column), cells in self._windows(op, x.shape):
+            for (row, column), cells in self.windows(op, x.shape):
                 y[row, column] = self._window(op, x, cells)
         return _activate(y, op)
 
@@ -59,7 +59,7 @@ class FloatNetwork:
             error = self._input_error(op, x, error)
         return gradients
 
-    def _windows(self, op: Op, in_shape):
+    def windows(self, op: Op, in_shape):
         """Pairs of output place and list of ((i, j) in the filter, (y, x) in the image)."""
         _, out_h, out_w, _ = self.graph.tensors[op.output].shape
         options = op.options
@@ -91,7 +91,7 @@ class FloatNetwork:
         if op.kind is OpKind.FULLY_CONNECTED:
             return np.outer(error, x.reshape(-1)), error
         gradient = np.zeros_like(self.weights[op.name])
-        for place, cells in self._windows(op, x.shape):
+        for place, cells in self.windows(op, x.shape):
             for (i, j), source in cells:
                 gradient[:, i, j] += np.outer(error[place], x[source])
         return gradient, error.sum(axis=(0, 1))
@@ -103,7 +103,7 @@ class FloatNetwork:
             return (error @ self.weights[op.name]).reshape(x.shape)
         result = np.zeros_like(x)
         channels = np.arange(x.shape[-1])
-        for place, cells in self._windows(op, x.shape):
+        for place, cells in self.windows(op, x.shape):
             if op.kind is OpKind.MAX_POOL_2D:
                 first = np.stack([x[source] for _, source in cells]).argmax(axis=0)
                 sources = np.array([source for _, source in cells])[first]

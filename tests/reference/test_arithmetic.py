@@ -156,7 +156,7 @@ def plain_output(graph, op, sample):
         for unit, row in enumerate(weights):
             output[unit] = finish(bias[unit] + sum(w * (v - zero_point) for w, v in zip(row, x, strict=True)), unit)
         return np.clip(output, c.act_min, c.act_max)
-    for (row, column), cells in network._windows(op, sample.shape):
+    for (row, column), cells in network.windows(op, sample.shape):
         for channel in range(result.shape[-1]):
             if op.kind is OpKind.CONV_2D:
                 weights, bias = (graph.tensors[i].data for i in op.inputs[1:])

@@ -67,17 +67,17 @@ class GuardedMemory:
         for page in range(base, base + self.slots * stride + 1, stride):
             assert mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
         self._starts = [mmap.PAGESIZE + slot * stride for slot in range(self.slots)]
-        self._used = 0
+        self.used = 0
         self.at_end = True
 
     def reset(self, at_end: bool) -> None:
-        self._used, self.at_end = 0, at_end
+        self.used, self.at_end = 0, at_end
 
     def place(self, values: np.ndarray) -> np.ndarray:
         """A copy of `values` in the next slot."""
         assert 0 < values.nbytes <= self.slot_bytes
-        start = self._starts[self._used] + (self.slot_bytes - values.nbytes if self.at_end else 0)
-        self._used += 1
+        start = self._starts[self.used] + (self.slot_bytes - values.nbytes if self.at_end else 0)
+        self.used += 1
         view = np.frombuffer(self._map, values.dtype, values.size, start).reshape(values.shape)
         view[...] = values
         return view

@@ -82,9 +82,9 @@ def check_backward(runtime, trainer, errors, exponents, at_end=True):
     """A few steps in a row: input error, exponent, gain, weights, biases and random state agree after each."""
     op = trainer.network.graph.ops[0]
     device = DeviceOp(runtime, trainer, op, at_end)
-    used, random = runtime.memory._used, np.random.default_rng(5)
+    used, random = runtime.memory.used, np.random.default_rng(5)
     for step, (values, exponent) in enumerate(zip(errors, exponents, strict=True)):
-        runtime.memory._used = used
+        runtime.memory.used = used
         sample = random.integers(-128, 128, device.source.shape[1:]).astype(np.int8)
         error = ScaledError(values.astype(np.int64), exponent)
         wants = step % 4 != 3
