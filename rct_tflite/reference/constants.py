@@ -118,8 +118,14 @@ def window_of(graph: Graph, op: Op) -> Window | None:
 
 
 def forward_constants(graph: Graph, op: Op) -> ForwardConstants:
-    """Returns what the forward pass of an op needs."""
+    """Returns what the forward pass of an op needs.
+
+    Raises:
+        UnsupportedLayerError: If an accumulator could pass 32 bits.
+    """
     result = graph.tensors[op.output]
+    if op.has_weights:
+        _check_accumulators(graph, op)
     multipliers = _real_multipliers(graph, op) if op.has_weights else [1.0]
     fixed = [quantize_multiplier(real) for real in multipliers]
     activation = getattr(op.options, "activation", Activation.NONE)
@@ -203,13 +209,38 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
     _check_sums(op, depth, graph.tensors[op.output])
     trained = op.name in plan.trained
     rate = plan.learning_rate * error_scale
+    bias_limit = INT32_MAX - depth * MAX_WEIGHT * LARGEST_INPUT
+    if trained and _largest_bias(graph, op).max() > bias_limit:
+        raise UnsupportedLayerError(
+            f"A bias of layer '{op.name}' is too large to train beside. Expected a magnitude of at most {bias_limit}. "
+            f"Received: {_largest_bias(graph, op).max()}. Freeze the layer (--train last:N)."
+        )
     return BackwardConstants(
         ratio=None if same else np.floor(2.0**RATIO_BITS * scales / scales.max() + 0.5).astype(np.int64),
         guard_bits=0 if same else guard_bits,
         weight_step=_step_multiplier(op, rate * source.scale / scales) if trained else None,
         bias_step=_step_multiplier(op, rate / (source.scale * scales)) if trained else None,
-        bias_limit=INT32_MAX - depth * MAX_WEIGHT * LARGEST_INPUT,
+        bias_limit=bias_limit,
     )
+
+
+def _largest_bias(graph: Graph, op: Op) -> IntArray:
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    return np.abs(bias.reshape(-1).astype(np.int64))
+
+
+def _check_accumulators(graph: Graph, op: Op) -> None:
+    """Proves that no input can bring an accumulator of the op past 32 bits, with the weights as they are."""
+    weights = graph.tensors[op.inputs[1]].data
+    assert weights is not None
+    rows = np.abs(weights.reshape(weights.shape[0], -1).astype(np.int64)).sum(axis=1)
+    largest = int((rows * LARGEST_INPUT + _largest_bias(graph, op)).max())
+    if largest > INT32_MAX:
+        raise UnsupportedLayerError(
+            f"An accumulator of layer '{op.name}' could overflow 32 bits. Expected a sum of at most {INT32_MAX}. "
+            f"Received: weights and bias that can reach {largest}. Split the layer, or check its bias."
+        )
 
 
 def _guard_bits(op: Op, weights: Tensor) -> int:

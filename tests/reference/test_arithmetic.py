@@ -19,7 +19,7 @@ from rct_tflite.spec.graph import Activation, OpKind, Padding
 from rct_tflite.spec.quantization import AffineQuantization, Rounding
 from rct_tflite.spec.training_plan import TrainingPlan
 from tests.float_network import FloatNetwork
-from tests.graphs import GraphBuilder, dense_digits
+from tests.graphs import GraphBuilder, change_tensor, dense_digits
 
 SAME, VALID = Padding.SAME, Padding.VALID
 
@@ -275,3 +275,18 @@ def test_bad_samples_and_labels_are_refused():
     for bad in (sample[:63], sample.astype(np.float32)):
         with pytest.raises(DataError, match="int8 samples"):
             trainer.step(bad, 0)
+
+
+@pytest.mark.parametrize(("room", "runs"), [(2**15, False), (2**16, True)])
+def test_biases_that_could_overflow_an_accumulator_are_refused(room, runs):
+    graph = GraphBuilder((4,)).dense(1).graph()
+    # Four weights of 33 can add 33,660 to the bias; any four weights can add 130,560.
+    graph = change_tensor(graph, 1, data=np.full((1, 4), 33, np.int8))
+    graph = change_tensor(graph, 2, data=np.array([room - 2**31], np.int32))
+    if runs:
+        forward_constants(graph, graph.ops[0])
+    else:
+        with pytest.raises(UnsupportedLayerError, match="accumulator of layer 'layer0' could overflow"):
+            forward_constants(graph, graph.ops[0])
+    with pytest.raises(UnsupportedLayerError, match="bias of layer 'layer0' is too large"):
+        backward_constants(graph, plan_for(graph))

@@ -158,7 +158,7 @@ def test_extreme_integers_overflow_nowhere(runtime, graph_of, row, zero_point, a
 @pytest.mark.parametrize("shift", [-31, -8, -1, 0, 1, 5, 30])
 def test_requantisation_at_the_ends_of_32_bits(runtime, shift):
     graph = dense_graph((1, 5), 8, False, NONE)
-    bias = np.array([-(2**31) + 32640, -(2**30), 0, 2**30, 2**31 - 32641], np.int32)
+    bias = np.array([-(2**31) + 32641, -(2**30), 0, 2**30, 2**31 - 32641], np.int32)
     trainer = trainer_of(change_tensor(graph, 2, data=bias))
     name = graph.ops[0].name
     for multiplier in (2**30, 2**31 - 1, 1518500250):
