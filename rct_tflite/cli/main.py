@@ -2,6 +2,9 @@
 
 import difflib
 import importlib
+import signal
+import sys
+from types import FrameType
 
 import click
 
@@ -94,8 +97,16 @@ def cli() -> None:
     """
 
 
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Ends the program as an error does, so that half-written folders and child processes go too."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Entry point of the installed command."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _stop)
     cli(prog_name="rct-tflite")
 
 
