@@ -31,7 +31,7 @@ class Counts:
     Attributes:
         blocks: Executed blocks, in any order; one address may stand in several.
         marks: Entries of the marked functions, in the order of execution.
-        stack_low: Lowest address of the reserved stack that was written; the stack's top if none was.
+        stack_low: Lowest address above the variables that was written; the stack's top if none was.
     """
 
     blocks: Sequence[Block]

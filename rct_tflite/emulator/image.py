@@ -75,6 +75,7 @@ class Image:
         flash: The region that the linker script names so.
         ram: The region that the linker script names so.
         stack_bytes: Stack reserved at the end of the RAM.
+        variables_end: Address behind the last variable: what is written from there on is stack.
         segments: What is loaded.
         functions: Sorted by address, one name per address.
         code: Regions of instructions, `(start, end)` sorted; the rest of the code section is constants.
@@ -84,6 +85,7 @@ class Image:
     flash: Memory
     ram: Memory
     stack_bytes: int
+    variables_end: int
     segments: tuple[Segment, ...]
     functions: tuple[Function, ...]
     code: tuple[tuple[int, int], ...]
@@ -160,6 +162,7 @@ def load_image(path: Path) -> Image:
         flash_origin, flash_end = addresses["rct_flash_origin"], addresses["rct_flash_end"]
         ram_origin, stack_top = addresses["rct_ram_origin"], addresses["rct_stack_top"]
         stack_bytes = stack_top - addresses["rct_stack_limit"]
+        variables_end = addresses["rct_bss_end"]
     except KeyError as error:
         raise EmulatorError(
             f"{path.name} does not say which memory it uses. Expected the symbols of ports/cortex-m/link.ld.j2. "
@@ -170,6 +173,7 @@ def load_image(path: Path) -> Image:
         flash=Memory(flash_origin, flash_end - flash_origin),
         ram=Memory(ram_origin, stack_top - ram_origin),
         stack_bytes=stack_bytes,
+        variables_end=variables_end,
         segments=tuple(_segments(elf)),
         functions=_functions(symbols),
         code=tuple(_code_regions(elf, symbols)),

@@ -102,7 +102,7 @@ class QemuEmulator:
         loaded = self._load(image)
         addresses = mark_addresses(loaded, marks)
         option = [plugin_option(self.plugin), f"out={_COUNTS}", *(f"mark={address}" for address in addresses)]
-        option += [f"stack={loaded.stack_limit}:{loaded.stack_top}", f"ram={loaded.ram.origin}:{loaded.stack_top}"]
+        option += [f"stack={loaded.variables_end}:{loaded.stack_top}", f"ram={loaded.ram.origin}:{loaded.stack_top}"]
         with tempfile.TemporaryDirectory() as folder:
             run = self._run(loaded, request, timeout_s, Path(folder), "-plugin", ",".join(option))
             counts = _parse_counts(loaded, (Path(folder) / _COUNTS).read_text(), addresses)

@@ -114,7 +114,7 @@ class _Counter:
         self.stack_low = image.stack_top
         uc = self.machine.uc
         uc.hook_add(unicorn_const.UC_HOOK_BLOCK, self._on_block)
-        uc.hook_add(unicorn_const.UC_HOOK_MEM_WRITE, self._on_store, begin=image.stack_limit, end=image.stack_top - 1)
+        uc.hook_add(unicorn_const.UC_HOOK_MEM_WRITE, self._on_store, begin=image.variables_end, end=image.stack_top - 1)
         for address in self.marks:
             uc.hook_add(unicorn_const.UC_HOOK_CODE, self._on_mark, begin=address, end=address)
 
