@@ -1,16 +1,18 @@
 """Finds and replaces weights inside a finished `.tflite`, in place."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph, Op, Tensor
 from rct_tflite.spec.quantization import EXPORT_BITS, top
-from rct_tflite.tflite.flatfile import Span, buffer_spans
-from rct_tflite.tflite.reader import read_source
+from rct_tflite.tflite.flatfile import Span, buffer_spans, int_tuple, load_model, pack_model, schema
+from rct_tflite.tflite.reader import GraphSource, read_source
 
 LayerWeights = tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]
 """Weights and bias of one layer, in the file's shapes."""
@@ -46,45 +48,83 @@ def replace_weights(model: bytes, weights: Mapping[str, LayerWeights]) -> bytes:
     """Puts integers that were trained on the device back into a copy of the file.
 
     Args:
-        model: A `.tflite` whose every layer has its own constants, as `write_exact()` writes it.
+        model: A `.tflite`, ours or of others.
         weights: Per op name the int8 weights and the int32 bias, in the file's shapes.
 
     Returns:
-        A file of the same size, in which only the bytes of these weights and biases differ.
+        A file of the same size, in which only the bytes of these weights and biases differ. It is written anew
+        only where others have left out a bias, or let layers share equal constants.
 
     Raises:
-        ModelFileError: If a layer is unknown, has no bias in the file, or shares its constants.
+        ModelFileError: If a layer is unknown.
         QuantizationError: If an array has another shape or type, or a weight does not fit its bit-width.
     """
-    graph = read_source(model).graph
-    places = {place.op.name: place for place in find_weights(model)}
-    unknown = sorted(weights.keys() - places.keys())
+    source = read_source(model)
+    names = [op.name for op in source.graph.ops if op.has_weights]
+    unknown = sorted(weights.keys() - set(names))
     if unknown:
         raise ModelFileError(
-            f"The file has no such layers. Expected some of {sorted(places)}. Received: {unknown}. "
+            f"The file has no such layers. Expected some of {sorted(names)}. Received: {unknown}. "
             "Use the file that the device was flashed with."
         )
-    patched = bytearray(model)
+    patched = bytearray(_with_own_constants(model, source, weights.keys()))
+    places = {place.op.name: place for place in find_weights(bytes(patched))}
     for name, (integers, bias) in weights.items():
         place = places[name]
-        if place.bias is None:
-            raise ModelFileError(
-                f"The file has no bias for layer {name!r}. Expected one to replace. Export the model with a bias."
-            )
-        _check_alone(place, tuple(places.values()))
-        _check_integers(graph, place.op, integers, bias)
+        assert place.bias is not None  # it has its own now
+        _check_integers(source.graph, place.op, integers, bias)
         for span, values in ((place.weights, integers), (place.bias, bias.astype("<i4"))):
             patched[span.offset : span.offset + span.length] = values.tobytes()
     return bytes(patched)
 
 
-def _check_alone(place: WeightPlace, places: tuple[WeightPlace, ...]) -> None:
-    used = [span for other in places for span in (other.weights, other.bias)]
-    if used.count(place.weights) > 1 or used.count(place.bias) > 1:
-        raise ModelFileError(
-            f"Layer {place.op.name!r} shares its constants with another layer, so they cannot be replaced alone. "
-            "Expected own constants, as `rct-tflite export` writes them."
+def _with_own_constants(model: bytes, source: GraphSource, names: Collection[str]) -> bytes:
+    """Gives each named layer a bias, and constants that nothing else in the file reads."""
+    tree = load_model(model)
+    subgraph = tree.subgraphs[0]
+    operators = list(zip(subgraph.operators, source.graph.ops, strict=True))
+    uses = Counter(subgraph.tensors[i].buffer for raw, _ in operators for i in int_tuple(raw.inputs) if i >= 0)
+    changed = False
+    for raw, op in operators:
+        if op.name not in names:
+            continue
+        for position, index in enumerate(op.inputs[1:], start=1):
+            buffer = source.buffers[index]
+            if buffer and uses[buffer] == 1:
+                continue
+            own = _append_constant(tree, source.graph.tensors[index])
+            raw.inputs = [*int_tuple(raw.inputs)[:position], own, *int_tuple(raw.inputs)[position + 1 :]]
+            uses[buffer] -= 1
+            changed = True
+    return pack_model(tree) if changed else model
+
+
+def _append_constant(tree: Any, tensor: Tensor) -> int:
+    """Adds a tensor with a buffer of its own; returns its index."""
+    fb = schema()
+    assert tensor.data is not None
+    little_endian = tensor.data.astype(tensor.dtype.newbyteorder("<"))
+    tree.buffers.append(fb.BufferT(data=np.frombuffer(little_endian.tobytes(), np.uint8)))
+    quantization = None
+    if tensor.quantization is not None:  # a bias may come without
+        quantization = fb.QuantizationParametersT(
+            scale=tensor.quantization.scales,
+            zeroPoint=tensor.quantization.zero_points,
+            quantizedDimension=tensor.quantization.axis,
         )
+    kind = fb.TensorType.INT8 if tensor.dtype == np.int8 else fb.TensorType.INT32
+    tensors = tree.subgraphs[0].tensors
+    tensors.append(
+        fb.TensorT(
+            shape=list(tensor.shape),
+            type=kind,
+            buffer=len(tree.buffers) - 1,
+            name=tensor.name,
+            quantization=quantization,
+            hasRank=True,
+        )
+    )
+    return len(tensors) - 1
 
 
 def _check_integers(graph: Graph, op: Op, integers: npt.NDArray[np.int8], bias: npt.NDArray[np.int32]) -> None:

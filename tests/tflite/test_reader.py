@@ -61,11 +61,34 @@ def test_plain_keras_file_is_read_and_runs(plain, tmp_path):
         np.testing.assert_array_equal(mine, output.values[:, 0])
 
 
-def test_a_file_without_bias_takes_no_new_one(plain):
-    place = find_weights(plain)[-1]
-    assert place.bias is None
-    with pytest.raises(ModelFileError, match="has no bias"):
-        replace_weights(plain, {place.op.name: (np.zeros((2, 5), np.int8), np.zeros(2, np.int32))})
+def test_new_weights_where_biases_are_absent_or_shared():
+    # The converter gives both convolutions one bias of zeros, and the dense layers none.
+    model = quantise(
+        keras.layers.Conv2D(4, 3, use_bias=False, activation="relu"),
+        keras.layers.Conv2D(4, 3, use_bias=False),
+        keras.layers.Flatten(),
+        keras.layers.Dense(4, use_bias=False),
+        keras.layers.Dense(2, use_bias=False),
+    )
+    spans = [place.bias for place in find_weights(model)]
+    assert spans[0] == spans[1]
+    assert spans[2:] == [None, None]
+    graph, random = read_graph(model), np.random.default_rng(3)
+    new = {}
+    for op in graph.ops[:-1]:  # the last layer stays
+        if op.has_weights:
+            weights, bias = (graph.tensors[index].shape for index in op.inputs[1:])
+            new[op.name] = random.integers(-127, 128, weights, np.int8), random.integers(-500, 500, bias, np.int32)
+    patched = replace_weights(model, new)
+    after = read_graph(patched)
+    for op in after.ops:
+        for index, expected in zip(op.inputs[1:], new.get(op.name, ()), strict=False):
+            np.testing.assert_array_equal(after.tensors[index].data, expected)
+    assert find_weights(patched)[-1].bias is None
+    inputs = random.integers(-128, 128, (20, 8, 8, 1), np.int8)
+    reference = ReferenceNetwork(after).layer_outputs(inputs)
+    for mine, output in zip(reference, layer_outputs(patched, inputs), strict=True):
+        np.testing.assert_array_equal(mine, output.values[:, 0])
 
 
 def test_every_unsupported_op_is_named():
