@@ -127,6 +127,18 @@ def change_tensor(graph: Graph, index: int, **fields) -> Graph:
     return dataclasses.replace(graph, tensors=tuple(tensors))
 
 
+def renamed(graph: Graph, names) -> Graph:
+    """A graph whose ops, their outputs and its metadata have other names."""
+    ops = tuple(dataclasses.replace(op, name=name) for op, name in zip(graph.ops, names, strict=True))
+    layers = tuple(
+        dataclasses.replace(layer, name=name) for layer, name in zip(graph.training.layers, names, strict=True)
+    )
+    graph = dataclasses.replace(graph, ops=ops, training=dataclasses.replace(graph.training, layers=layers))
+    for op in ops:
+        graph = change_tensor(graph, op.output, name=op.name)
+    return graph
+
+
 def dense_digits(seed=0, bits=8) -> Graph:
     """64 -> dense 32 -> RELU -> dense 10."""
     return (

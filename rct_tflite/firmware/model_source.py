@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import UnsupportedLayerError
-from rct_tflite.firmware.tables import Table, format_struct, table
+from rct_tflite.firmware.tables import Table, comment_text, format_struct, table
 from rct_tflite.planning.memory import MemoryPlan, error_owner, storage_of
 from rct_tflite.reference.constants import (
     BackwardConstants,
@@ -121,7 +121,7 @@ class _Writer:
         self._gains = [op.name for op in self._backward_ops[1:] if op.has_weights]
         self._names = _unique_names(graph)
         self._source = ModelSource(
-            network=graph.name,
+            network=comment_text(graph.name),
             runtime_version=RUNTIME_VERSION,
             arena_bytes=memory.arena_bytes,
             parameter_bytes=memory.parameter_bytes,
@@ -167,13 +167,13 @@ class _Writer:
                 if kind == "sums":
                     expression = f"((int32_t *)(void *){expression})"
             comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
-            self._source.places.append(Place(name, expression, comment))
+            self._source.places.append(Place(name, expression, comment_text(comment)))
         for slot in self._memory.slots:
             name = self._names[slot.op]
             rows, bias = f"(parameters.bytes + {slot.rows})", f"(parameters.bytes + {slot.bias})"
-            self._source.places.append(Place(f"ROWS_{name.upper()}", rows, f"weights of {slot.op}"))
+            self._source.places.append(Place(f"ROWS_{name.upper()}", rows, comment_text(f"weights of {slot.op}")))
             cast = f"((int32_t *)(void *){bias})"
-            self._source.places.append(Place(f"BIAS_{name.upper()}", cast, f"biases of {slot.op}"))
+            self._source.places.append(Place(f"BIAS_{name.upper()}", cast, comment_text(f"biases of {slot.op}")))
 
     def _forward_op(self, op: Op) -> None:
         name = self._names[op.name]
@@ -309,7 +309,8 @@ class _Writer:
         self._source.structs.append(Struct("rct_learn_t", f"learn_{name}", value))
 
     def _step(self, op: Op, what: str, step: StepMultiplier) -> str:
-        mantissa, shift = f"{what}_mantissa_{self._names[op.name]}", f"{what}_shift_{self._names[op.name]}"
+        name = self._names[op.name]
+        mantissa, shift = f"step_mantissa_{what}_{name}", f"step_shift_{what}_{name}"
         self._add(mantissa, "int16_t", f"{op.name}: {what} update", step.mantissa)
         self._add(shift, "int8_t", f"{op.name}: {what} update", step.shift)
         per_channel = int(step.mantissa.size > 1)

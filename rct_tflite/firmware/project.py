@@ -8,11 +8,13 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.emulator.qemu import MACHINES
+from rct_tflite.errors import TargetError
 from rct_tflite.firmware.model_source import model_source
+from rct_tflite.firmware.toolchain import CORES
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
-from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.templates import templates_folder
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -52,12 +54,21 @@ def write_firmware(
 
 
 def emulated(target: Target) -> Target:
-    """Returns the target with its memories where the emulated board of its core has them."""
-    core = find_target(target.core)
+    """Returns the target with its memories where the emulated board of its core has them.
+
+    Raises:
+        TargetError: If we have neither compiler flags nor a board for the core.
+    """
+    if target.core not in CORES or target.core not in MACHINES:
+        raise TargetError(
+            f"Cannot build for the core of target {target.name!r}. Expected one of {[*CORES]}. "
+            f"Received: core={target.core!r}. Change it in the target file."
+        )
+    board = MACHINES[target.core]
     return dataclasses.replace(
         target,
-        flash=dataclasses.replace(target.flash, origin=core.flash.origin),
-        ram=dataclasses.replace(target.ram, origin=core.ram.origin),
+        flash=dataclasses.replace(target.flash, origin=board.flash.origin),
+        ram=dataclasses.replace(target.ram, origin=board.ram.origin),
     )
 
 

@@ -1,5 +1,6 @@
 """Constant tables and structs as C."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 LINE_WIDTH = 108
+
+_UNFIT = re.compile(r"[^\x20-\x7e]|\*/|/\*|[\\?]")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,17 @@ class Table:
 
 def table(name: str, ctype: str, comment: str, values: npt.ArrayLike) -> Table:
     """Makes a table of an array of any shape, in C order."""
-    return Table(name, ctype, comment, tuple(int(v) for v in np.asarray(values).reshape(-1)))
+    return Table(name, ctype, comment_text(comment), tuple(int(v) for v in np.asarray(values).reshape(-1)))
+
+
+def comment_text(text: str) -> str:
+    """Returns a text that neither ends nor opens a C comment: files of others name tensors as they like.
+
+    Example:
+        >>> comment_text("a/b */ int x;")
+        'a/b _ int x;'
+    """
+    return _UNFIT.sub("_", text)
 
 
 def format_rows(values: Sequence[int]) -> str:

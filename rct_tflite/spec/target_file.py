@@ -1,6 +1,7 @@
 """Reads a target from its TOML file; finds the shipped ones by name."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ TEXTS = ("name", "description", "core")
 EXACT = ("flash.origin", "flash.size", "ram.origin", "ram.size", "stack_bytes")
 """Whole numbers of bytes: the linker needs one value, so `low = value = high`."""
 ESTIMATED = ("clock_mhz", "cycles_per_instruction", "active_mw_per_mhz")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""A target's name: it stands in comments of linker scripts, and on command lines."""
 ADDRESS_SPACE = 2**32
+STACK_ALIGNMENT = 8
 LARGEST = 1e12
 """Bound of any number here: what is larger is a slip, or infinite."""
 
@@ -113,6 +117,8 @@ def read_target_file(path: Path) -> TargetFile:
         if key not in entries:
             raise _error(path, key, "is missing. Copy it from a shipped target and give your own number and source.")
     texts = {key: _text(path, key, entries[key]) for key in TEXTS}
+    if not NAME.fullmatch(texts["name"]):
+        raise _error(path, "name", f"must be letters, digits and . _ + - only. Received: {texts['name']!r}.")
     exact = {key: _exact(path, key, entries[key]) for key in EXACT}
     estimated = {key: _estimated(path, key, entries[key]) for key in ESTIMATED}
     target = Target(
@@ -211,7 +217,9 @@ def _check_memories(path: Path, target: Target) -> None:
     flash, ram = target.flash, target.ram
     if flash.origin < ram.origin + ram.size and ram.origin < flash.origin + flash.size:
         raise _error(path, "ram", f"overlaps flash. Received: flash={flash}, ram={ram}.")
-    if target.stack_bytes % 8 or target.stack_bytes >= ram.size:
+    if (ram.origin + ram.size) % STACK_ALIGNMENT:
+        raise _error(path, "ram", f"must end at a multiple of 8, as the stack starts there. Received: {ram}.")
+    if target.stack_bytes % STACK_ALIGNMENT or target.stack_bytes >= ram.size:
         raise _error(
             path,
             "stack_bytes",

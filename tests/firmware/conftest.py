@@ -14,6 +14,7 @@ from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph, Padding
+from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
 
@@ -53,6 +54,7 @@ class Case:
     folder: Path
     graph: Graph
     train: str
+    target: Target = TARGET
 
     def __post_init__(self):
         self.plan = select(self.graph, self.train)
@@ -61,7 +63,7 @@ class Case:
         random = np.random.default_rng(11)
         self.samples = random.integers(-128, 128, (STEPS, *shape), np.int8)
         self.labels = random.integers(0, self.graph.tensors[self.graph.output].size, STEPS)
-        write_firmware(self.folder, self.graph, self.plan, self.memory, TARGET, self.samples[:3])
+        write_firmware(self.folder, self.graph, self.plan, self.memory, self.target, self.samples[:3])
 
     @cached_property
     def learnt(self) -> bytes:

@@ -1,5 +1,7 @@
 """NumPy, the PC and the emulated core learn the same bytes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ from rct_tflite.firmware.session import emulated_runner, host_runner, layer_trac
 from rct_tflite.firmware.toolchain import available_toolchains
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.trainer import ReferenceTrainer
-from tests.firmware.conftest import TARGET
+from tests.firmware.conftest import TARGET, Case
+from tests.graphs import GraphBuilder, renamed
 
 EMULATED = [
     (toolchain.name, emulator)
@@ -29,6 +32,24 @@ def test_host_learns_the_bytes_of_the_reference(case):
 @pytest.mark.parametrize(("toolchain", "emulator"), EMULATED, ids=[f"{t}-{e.name}" for t, e in EMULATED])
 def test_emulated_core_learns_the_bytes_of_the_reference(case, toolchain, emulator):
     assert case.learn(emulated_runner(emulator, case.build(TARGET.core, toolchain).image)) == case.learnt
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33"])
+def test_other_cores_learn_the_bytes_of_the_reference(tmp_path, core):
+    graph = GraphBuilder((4, 4, 2)).conv(4, bits=6, per_channel=True).max_pool().reshape(16).dense(3, bits=3).graph()
+    case = Case(tmp_path, graph, "all", dataclasses.replace(TARGET, core=core))
+    emulator = available_emulators(core)[0]
+    assert case.learn(emulated_runner(emulator, case.build(core).image)) == case.learnt
+
+
+def test_names_that_are_alike_in_c(tmp_path):
+    """Layers keep apart whose names differ in case, in what C lacks, or look like names of other tables."""
+    names = ["a", "A", "mantissa_a", "shift_a", "a_2", "a.2", "3 */ int x; /*", "é"]
+    builder = GraphBuilder((5,))
+    for _ in names:
+        builder.dense(4, bits=5)
+    case = Case(tmp_path, renamed(builder.graph(), names), "all")
+    assert case.learn(host_runner(case.build("host").image)) == case.learnt
 
 
 def test_every_layer_equals_the_reference(case):

@@ -46,6 +46,12 @@ CLOCK_LOW = "[clock_mhz]\nvalue = 216\nlow = 216"
         ('name = "cortex-m7"\n', "", "name is missing"),
         ('name = "cortex-m7"', "name = 7", "name must be a text"),
         ('name = "cortex-m7"', 'name = ""', "name must be a text"),
+        ('name = "cortex-m7"', 'name = "my */ board"', "name must be letters"),
+        (
+            r"re:(\[ram.size\])\n(\w+) = \d+\nlow = \d+\nhigh = \d+",
+            r"\1\nvalue=8193\nlow=8193\nhigh=8193",
+            "must end at",
+        ),
         ("[stack_bytes]", "[stack_byte]", "stack_byte is unknown.*Did you mean 'stack_bytes'"),
         ("[flash.size]", "[flash.length]", "flash.length is unknown"),
         ("[clock_mhz]", "[clock_mhz]\nunit = 1", "clock_mhz must be a table with value"),
