@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.cli.output import json_option, print_json, typed
 from rct_tflite.firmware.build import build_project
 from rct_tflite.firmware.manifest import read_project
+from rct_tflite.firmware.toolchain import HOST
 
 
 @click.command()
@@ -27,7 +28,8 @@ def command(folder: Path, toolchain: str, host: bool, as_json: bool) -> None:
     Example:
       rct-tflite build build/kws
     """
-    core = "host" if host else read_project(folder).target.core
+    project = read_project(folder)
+    core = HOST if host else project.target.core
     report = build_project(folder, core, toolchain)
     sizes = report.sizes
     if as_json:
@@ -38,4 +40,4 @@ def command(folder: Path, toolchain: str, host: bool, as_json: bool) -> None:
     if sizes is not None:
         click.echo(f"  flash  {sizes.flash_bytes} B: code {sizes.text}, constants {sizes.rodata}")
         click.echo(f"  RAM    {sizes.ram_bytes} B: variables {sizes.data + sizes.bss}, stack {sizes.stack}")
-        click.echo(f"Next: rct-tflite run {folder}")
+        click.echo(f"Next: rct-tflite run {typed(folder)}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import json_option, print_json
+from rct_tflite.cli.output import json_option, print_json, typed
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
 
 
@@ -13,14 +13,16 @@ from rct_tflite.export.model_export import Export, ExportOptions, export_model
 @click.option("--target", required=True, help="Target of 'rct-tflite targets', or a .toml file of your own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--train", default="all", show_default=True, help="What learns on the device: all, or last:N layers.")
-@click.option("--learning-rate", type=float, help="Learning rate on the device.  [default: the model's, 0.01]")
+@click.option(
+    "--learning-rate", type=float, help="Learning rate on the device.  [default: that in the .tflite, else 0.01]"
+)
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
 )
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
-@click.option("--force", is_flag=True, help="Replace the folder if it exists.")
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
 def command(
     model: Path,
@@ -90,4 +92,4 @@ def _print(result: Export) -> None:
     )
     click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
     click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")
-    click.echo(f"Next: rct-tflite build {result.folder} && rct-tflite run {result.folder}")
+    click.echo(f"Next: rct-tflite build {typed(result.folder)} && rct-tflite run {typed(result.folder)}")

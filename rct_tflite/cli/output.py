@@ -1,7 +1,9 @@
 """How every command prints: text for people, or one JSON object."""
 
 import json
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -32,3 +34,13 @@ def format_interval(interval: Interval, factor: float, unit: str) -> str:
         f"{float(f'{number * factor:.2g}'):,g}" for number in (interval.value, interval.low, interval.high)
     )
     return f"{value} {unit} ({low} to {high})"
+
+
+def typed(path: Path) -> str:
+    """Returns a path as it is typed in a shell.
+
+    Example:
+        >>> typed(Path("my build/kws"))
+        "'my build/kws'"
+    """
+    return shlex.quote(str(path))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
 from rct_tflite.export.output_folder import staged_folder
-from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest
-from rct_tflite.firmware.project import write_firmware
+from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
+from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
@@ -76,6 +76,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             exists.
     """
     target = find_target(target_name)
+    emulated(target)  # refuses an unknown core before anything is converted
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
@@ -86,7 +87,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         golden = _golden_inputs(graph, options.data)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
-        Manifest(graph.name, plan.trained, plan.learning_rate, str(plan.rounding)).write(folder)
+        rounding = str(plan.rounding)
+        Manifest(graph.name, sha256(content), plan.trained, plan.learning_rate, rounding).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
@@ -107,7 +109,10 @@ def _tflite_of(model: Path, options: ExportOptions) -> bytes:
         return export_tflite(network, TrainingMetadata(labels=options.labels, rounding=network.rounding))
     if model.suffix == ".tflite":
         if options.labels:
-            raise DataError("Labels are written into the .tflite from a .keras. Received: --labels with a .tflite.")
+            raise DataError(
+                "Labels cannot be put into a finished .tflite. Expected a .keras. Received: --labels with a .tflite. "
+                "Leave --labels out."
+            )
         try:
             return model.read_bytes()
         except OSError as error:
@@ -118,8 +123,11 @@ def _tflite_of(model: Path, options: ExportOptions) -> bytes:
 
 
 def _check_label_names(labels: Sequence[str], classes: int) -> None:
-    if labels and len(labels) != classes:
-        raise DataError(f"Expected {classes} labels, one for each output of the model. Received: {len(labels)}.")
+    if labels and (len(labels) != classes or not all(labels)):
+        raise DataError(
+            f"The labels do not fit the model. Expected {classes} names with commas between, one for each output. "
+            f"Received: {len(labels)}, {list(labels)}. Leave --labels out, or name each class."
+        )
 
 
 def _golden_inputs(graph: Graph, data: Path | None) -> npt.NDArray[np.int8]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rct_tflite.emulator.image import ImageSizes, image_sizes
+from rct_tflite.errors import OutputFolderError
 from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 
@@ -42,12 +43,16 @@ def build_project(
 
     Raises:
         ToolchainError: If there is no compiler, or it refuses the code.
+        OutputFolderError: If the folder cannot be written.
     """
     compiler = find_toolchain(core, toolchain)
     firmware = folder / FIRMWARE_FOLDER
     variant = "-".join([core, compiler.name, *defines, *(["sanitized"] if sanitize else [])]).lower()
     image = folder / "build" / variant / ("firmware" if core == HOST else "firmware.elf")
-    image.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        image.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFolderError(f"Cannot write to {folder}: {error}. Make the folder writable, or copy it.") from error
     compiler.build(
         project_sources(folder, core),
         [firmware / part for part in INCLUDE_FOLDERS],

@@ -1,6 +1,8 @@
 """What an exported folder says of itself."""
 
+import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,9 +23,18 @@ TARGET_FILE = "target.toml"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The choices of an export."""
+    """The choices of an export.
+
+    Attributes:
+        network: Name of the network.
+        model_sha256: Of `model.tflite`: the firmware beside it holds the same weights.
+        trained: Names of the ops that learn, in the order of the graph.
+        learning_rate: On the device.
+        rounding: Of the updates.
+    """
 
     network: str
+    model_sha256: str
     trained: tuple[str, ...]
     learning_rate: float
     rounding: str
@@ -54,22 +65,41 @@ def read_project(folder: Path) -> Project:
     """
     path = folder / MANIFEST_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise ValueError("another format")
-        manifest = Manifest(**{**values, "trained": tuple(values["trained"])})
-        plan = TrainingPlan(manifest.trained, float(manifest.learning_rate), Rounding(manifest.rounding))
+        manifest = _read_manifest(path)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, Rounding(manifest.rounding))
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
             f"{folder} is no folder of 'rct-tflite export'. Expected a {MANIFEST_FILE} of format {FORMAT} and a "
             f"{MODEL_FILE}. Received: {error}. Export the model again."
         ) from error
+    if sha256(model) != manifest.model_sha256:
+        raise ModelFileError(
+            f"{folder / MODEL_FILE} has changed since the export. Expected the file that the firmware beside it was "
+            f"made of. Received: another one. Export it to a folder of its own: rct-tflite export {MODEL_FILE}."
+        )
     graph = read_graph(model, name=manifest.network)
-    unknown = set(plan.trained) - {op.name for op in graph.ops if op.has_weights}
-    if unknown or not plan.trained:
+    # In the order of the graph, and each once.
+    known = tuple(op.name for op in graph.ops if op.has_weights and op.name in plan.trained)
+    if plan.trained != known or not known:
         raise ModelFileError(
             f"{path} does not fit the model beside it. Expected names of its layers to train. "
-            f"Received: {sorted(plan.trained)}. Export the model again."
+            f"Received: {list(plan.trained)}. Export the model again."
         )
     return Project(folder, model, graph, plan, plan_memory(graph, plan), read_target(folder / TARGET_FILE))
+
+
+def sha256(model: bytes) -> str:
+    """Returns the checksum that the manifest holds, in hexadecimal digits."""
+    return hashlib.sha256(model).hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if values.pop("format") != FORMAT:
+        raise ValueError("another format")
+    trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
+    manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate})
+    if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
+        raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
+    return manifest

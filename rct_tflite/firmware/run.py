@@ -1,5 +1,7 @@
 """Everything that `rct-tflite run` does: build, check, predict, learn, count, estimate."""
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy.typing as npt
 from rct_tflite.emulator.finder import find_emulator
 from rct_tflite.emulator.image import ImageSizes
 from rct_tflite.energy.estimate import Estimate, estimate
-from rct_tflite.errors import FitError
+from rct_tflite.errors import FitError, OutputFolderError
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.manifest import Project, read_project
 from rct_tflite.firmware.parameters import tuned_model
@@ -88,14 +90,14 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
     project = read_project(folder)
     test = _samples(options.test, project) or _random_samples(project)
     learn = _samples(options.learn, project)
+    _check_save(options.save)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
     tuning = fine_tune(emulated_runner(emulator, build.image), learn, test, options.epochs)
-    labelled = next((s for s in (learn, test) if s is not None and s.labels is not None), _random_samples(project))
-    cost = measure(emulator, build.image, _first(labelled, MEASURED_SAMPLES))
+    cost = measure(emulator, build.image, _first(learn or test, MEASURED_SAMPLES))
     if options.save is not None:
-        options.save.write_bytes(tuned_model(project.model, project.graph, project.memory, tuning.parameters))
-    scored = options.test is not None and test.labels is not None
+        _save(options.save, tuned_model(project.model, project.graph, project.memory, tuning.parameters))
+    scored = options.test is not None
     return RunReport(
         target=project.target.name,
         build=build,
@@ -116,7 +118,32 @@ def accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:
 
 
 def _samples(path: Path | None, project: Project) -> Samples | None:
-    return None if path is None else read_samples(path, project.graph)
+    if path is None:
+        return None
+    samples = read_samples(path, project.graph)
+    samples.labelled()  # refuses what has none before anything is built
+    return samples
+
+
+def _check_save(path: Path | None) -> None:
+    """Refuses a place that cannot be written, before the device learns for minutes."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise OutputFolderError(
+            f"Cannot write {path}. Expected a folder that exists. Received: {path.parent}. Make it, or choose another."
+        )
+
+
+def _save(path: Path, model: bytes) -> None:
+    """Writes the file whole or not at all."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_bytes(model)
+        staged.replace(path)
+    except OSError as error:
+        raise OutputFolderError(f"Cannot write {path}: {error}. Choose another place for --save.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
 
 
 def _random_samples(project: Project) -> Samples:

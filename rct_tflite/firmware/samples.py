@@ -1,7 +1,5 @@
 """The user's samples: read, checked, and quantised as the network's input wants them."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,11 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+
+_REAL = "biuf"
+"""NumPy's kinds of real numbers: bool, signed, unsigned, float."""
+
+_WRITE = "Write the file with numpy.savez(path, x=samples, y=labels)."
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +76,11 @@ def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArra
             f"The samples have the wrong shape. Expected (n, {', '.join(map(str, expected))}) with n of at least 1. "
             f"Received: {values.shape}."
         )
-    if not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):
-        raise DataError(f"The samples are not numbers. Expected a numeric dtype. Received: {values.dtype}.")
+    if values.dtype.kind not in _REAL:
+        raise DataError(
+            f"The samples are not real numbers. Expected a dtype such as float32 or uint8. Received: {values.dtype}. "
+            "Convert them with x.astype('float32')."
+        )
     real = values.astype(np.float64) * graph.training.input_scale + graph.training.input_offset
     bad = int(np.count_nonzero(~np.isfinite(real)))
     if bad:
@@ -97,28 +103,29 @@ def check_labels(labels: npt.NDArray[np.generic], count: int, graph: Graph) -> n
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"The labels do not match the samples. Expected integers of shape ({count},). "
-            f"Received: {labels.dtype} of shape {labels.shape}."
+            f"Received: {labels.dtype} of shape {labels.shape}. Give the number of its class for each sample, such as "
+            "y.argmax(axis=1) of one-hot labels, or y.reshape(-1).astype('int64')."
         )
-    values = labels.astype(np.int64)
-    if count and not (values.min() >= 0 and values.max() < classes):
+    if count and not (labels.min() >= 0 and labels.max() < classes):
         raise DataError(
-            f"A label is out of range. Expected 0 to {classes - 1}. Received: {values.min()} to {values.max()}."
+            f"A label is out of range. Expected 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}."
         )
-    return values
+    return labels.astype(np.int64)
 
 
 def _load(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic] | None]:
     try:
         content = np.load(path, allow_pickle=False)
-        arrays = {"x": content} if isinstance(content, np.ndarray) else dict(content)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(content, np.ndarray):
+            return content, None
+        with content:
+            found = sorted(content.files)
+            arrays = {name: np.asarray(content[name]) for name in ("x", "y") if name in found}
+    except Exception as error:  # whatever a damaged file makes NumPy, zipfile and their decompressors raise
         raise DataError(
             f"Cannot read the samples in {path}. Expected an .npz with arrays 'x' and 'y', or an .npy. "
-            f"Received: {error}."
+            f"Received: {error}. {_WRITE}"
         ) from error
     if "x" not in arrays:
-        raise DataError(
-            f"The samples in {path} have no array 'x'. Expected 'x' and 'y'. Received: {sorted(arrays)}. "
-            "Write the file with numpy.savez(path, x=samples, y=labels)."
-        )
+        raise DataError(f"The samples in {path} have no array 'x'. Expected 'x' and 'y'. Received: {found}. {_WRITE}")
     return arrays["x"], arrays.get("y")

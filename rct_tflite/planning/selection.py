@@ -5,6 +5,9 @@ from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.training_plan import TrainingPlan
 
+LARGEST_RATE = 1e6
+"""Far above what trains: a number past it is a slip."""
+
 
 def select(graph: Graph, train: str, learning_rate: float | None = None) -> TrainingPlan:
     """Turns what the user asked for into a plan.
@@ -21,8 +24,8 @@ def select(graph: Graph, train: str, learning_rate: float | None = None) -> Trai
     names = tuple(op.name for op in graph.ops if op.has_weights and op.name not in frozen)
     count = _count(train, len(names))
     rate = graph.training.learning_rate if learning_rate is None else learning_rate
-    if not 0.0 < rate < 1e6:
-        raise RecipeError(f"The learning rate must be above 0. Received: {rate}. Try 0.01.")
+    if not 0.0 < rate < LARGEST_RATE:
+        raise RecipeError(f"The learning rate must be above 0 and below {LARGEST_RATE:g}. Received: {rate}. Try 0.01.")
     return TrainingPlan(names[len(names) - count :], rate, Rounding(graph.training.rounding))
 
 
@@ -30,7 +33,7 @@ def _count(train: str, available: int) -> int:
     if train == "all" and available:
         return available
     kind, _, number = train.partition(":")
-    if kind == "last" and number.isdecimal() and 1 <= int(number) <= available:
+    if kind == "last" and number in map(str, range(1, available + 1)):
         return int(number)
     raise RecipeError(
         f"Cannot choose what learns. Expected 'all' or 'last:N' with N from 1 to {available} "
