@@ -34,5 +34,5 @@ def hang(image: Image, timeout_s: float, pc: int | None) -> EmulatorError:
     where = "unknown" if pc is None else f"0x{pc:08x} in {image.function_at(pc)}"
     return EmulatorError(
         f"{image.path.name} did not end. Expected an exit within {timeout_s:g} s. Received: last executed pc {where}. "
-        "Look there for a loop without end, or raise timeout_s."
+        "Look there for a loop without end, ask for less (fewer samples, fewer epochs), or raise timeout_s."
     )

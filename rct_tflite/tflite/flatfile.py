@@ -57,7 +57,7 @@ def load_model(data: bytes) -> Any:
     if len(data) < _SHORTEST_FILE or identifier != FILE_IDENTIFIER:
         raise ModelFileError(
             f"This is not a .tflite file. Expected the identifier {FILE_IDENTIFIER!r} at byte 4. "
-            f"Received: {identifier!r} in a file of {len(data)} bytes."
+            f"Received: {identifier!r} in a file of {len(data)} bytes. `rct-tflite export` makes one of a .keras."
         )
     fb = schema()
     try:

@@ -66,7 +66,10 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"Cannot read the model file. Expected a .tflite file. Received: {error}.") from error
+        raise ModelFileError(
+            f"Cannot read the model file. Expected a .tflite, or a folder of 'rct-tflite export'. Received: {error}. "
+            "Check the path."
+        ) from error
 
 
 def _only_subgraph(model: Any) -> Any:
