@@ -9,7 +9,7 @@ import keras
 from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.spec.graph import Activation
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.quantized_layer import Quantized
 
 SUPPORTED = (
     "Conv2D, Dense, BatchNormalization, ReLU (also max_value=6), Activation('relu'), MaxPooling2D, "
@@ -203,7 +203,7 @@ _ACTIVATIONS = {"linear": Activation.NONE, "relu": Activation.RELU, "relu6": Act
 
 def is_compute(layer: Any) -> bool:
     """Whether the layer has weights that are quantised."""
-    return isinstance(layer, (QuantizedLayer, keras.layers.Conv2D, keras.layers.Dense))
+    return isinstance(layer, (Quantized, keras.layers.Conv2D, keras.layers.Dense))
 
 
 def _fuse_batch_norm(stages: list[Stage], layer: Any) -> str | None:

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from rct_tflite.errors import QuantizationError, RecipeError
 from rct_tflite.training import rounding
+from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.optimizers import SGD
-from rct_tflite.training.quantized_layer import QuantizedLayer, active_kernels
+from rct_tflite.training.quantized_layer import labelled_weights
 
 _NOT_FINITE = "is not a finite number"
 
@@ -33,13 +34,20 @@ class RCTModel(keras.Model):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, *, seed: int = 0, **kwargs: Any):
         super().__init__(inputs, outputs, name=name, **kwargs)
         self.seed = seed
-        for position, layer in enumerate(self.quantized_layers):
-            layer.stream = rounding.stream_of(seed, position)
+        for position, (label, weight) in enumerate(self._labelled_weights()):
+            weight.label = label
+            weight.stream = rounding.stream_of(seed, position)
+
+    def _labelled_weights(self) -> list[tuple[str, IntegerWeight]]:
+        seen: dict[int, tuple[str, IntegerWeight]] = {}
+        for label, weight in labelled_weights(self.layers):
+            seen.setdefault(id(weight), (label, weight))
+        return list(seen.values())
 
     @property
-    def quantized_layers(self) -> list[QuantizedLayer]:
-        """The layers with integer kernels, first layer first."""
-        return [layer for layer in self.layers if isinstance(layer, QuantizedLayer)]
+    def integer_weights(self) -> list[IntegerWeight]:
+        """The weights that are kept as integers, also those of nested models; a shared one once; first layer first."""
+        return [weight for _, weight in self._labelled_weights()]
 
     def compile(self, optimizer: Any = None, loss: Any = None, **kwargs: Any) -> None:
         """Configures training, as in Keras.
@@ -64,6 +72,7 @@ class RCTModel(keras.Model):
             )
         kwargs.setdefault("jit_compile", False)  # under XLA a gradient that is not finite cannot stop the training
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        optimizer.build_integers(self.integer_weights)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as it was when it was saved, with the optimizer's state."""
@@ -73,42 +82,50 @@ class RCTModel(keras.Model):
     def train_step(self, data: Any) -> Any:
         """Runs one batch: forward, backward, and the update of integers and floats."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        layers = [layer for layer in self.quantized_layers if layer.trainable]
+        weights = [weight for weight in self.integer_weights if weight.trainable]
         variables = self.trainable_variables
-        kernels = [layer.dequantised() for layer in layers]
+        values = [weight.dequantised() for weight in weights]
         moving = self._moving_statistics()
         before = [tf.identity(variable.value) for variable in moving]
-        with tf.GradientTape() as tape:
-            for kernel in kernels:
-                tape.watch(kernel)
-            with active_kernels({id(layer): kernel for layer, kernel in zip(layers, kernels, strict=True)}):
-                y_pred = self(x, training=True)
+        with tf.GradientTape() as tape, active_weights(weights, values):
+            for value in values:
+                tape.watch(value)
+            y_pred = self(x, training=True)
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-        sources = [*kernels, *(variable.value for variable in variables)]
-        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
-        names = [*(layer.name for layer in layers), *(variable.path for variable in variables)]
-        finite = _finite(x, loss, dict(zip(names, gradients, strict=True)))
+        sources = [*values, *(variable.value for variable in variables)]
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, sources, unconnected_gradients="zero")]
+        flags = {"input of the model": _is_finite(*tf.nest.flatten(x)), "loss": _is_finite(loss)}
+        gradients, flags = _summed_over_replicas(gradients, flags)
+        names = [*(weight.label for weight in weights), *(variable.path for variable in variables)]
+        finite = {"input of the model": flags.pop("input of the model")}
+        finite |= {f"gradient of {name}": _is_finite(gradient) for name, gradient in zip(names, gradients, strict=True)}
+        finite |= flags
         sound = tf.reduce_all(tf.stack(list(finite.values())))
         # A spoiled batch must change nothing: statistics go back to what they were, gradients become 0.
         for variable, value in zip(moving, before, strict=True):
-            variable.assign(tf.where(sound, variable.value, value))
-        self.optimizer.apply_all(layers, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
+            variable.assign(tf.where(sound, tf.convert_to_tensor(variable.value), value))
+        self.optimizer.apply_all(weights, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
         for what, good in finite.items():
             tf.debugging.Assert(good, [f"The {what} {_NOT_FINITE}."])
+        return self._metrics_of(data, y_pred, tf.where(sound, loss, float("nan")))
+
+    def _metrics_of(self, data: Any, y_pred: Any, loss: Any) -> Any:
         # XLA drops the assertions, and rounding to int8 can make a number of NaN: the loss shows it in any case.
-        loss = tf.where(sound, loss, float("nan"))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        samples = tf.shape(tf.nest.flatten(x)[0])[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
+                metric.update_state(loss * float(replicas), sample_weight=samples)  # the loss is a replica's share
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def _moving_statistics(self) -> list[Any]:
         """Returns the floats that a forward pass in training changes: activation ranges, moving means."""
         return [
             variable
-            for layer in self.layers
-            if not isinstance(layer, QuantizedLayer)
-            for variable in layer.non_trainable_variables
+            for layer in self._flatten_layers(include_self=False)
+            if not isinstance(layer, IntegerWeight)
+            for variable in layer._non_trainable_variables
             if str(variable.dtype).startswith("float")
         ]
 
@@ -140,12 +157,22 @@ class RCTModel(keras.Model):
         return {**super().get_config(), "seed": self.seed}
 
 
-def _finite(x: Any, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
-    """Returns, for what a batch computes, whether all of its numbers are finite; what comes first is named first."""
-    checked = {"input of the model": tf.nest.flatten(x)[0]}
-    checked |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
-    checked["loss"] = loss
-    return {what: tf.reduce_all(tf.math.is_finite(tf.cast(value, tf.float32))) for what, value in checked.items()}
+def _is_finite(*values: Any) -> Any:
+    """Whether all numbers of some float tensors are finite: one pass, and no tensor of their shape."""
+    sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in values if value.dtype.is_floating]
+    return tf.reduce_all(tf.math.is_finite(tf.stack(sums))) if sums else tf.constant(True)
+
+
+def _summed_over_replicas(gradients: list[Any], flags: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Sums gradients over the replicas (each has its share of the loss); a flag holds where it holds on all."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return gradients, flags
+    counted = [tf.cast(flag, tf.float32) for flag in flags.values()]
+    context = tf.distribute.get_replica_context()
+    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *counted])
+    agreed = [total > replicas - 0.5 for total in summed[len(gradients) :]]
+    return summed[: len(gradients)], dict(zip(flags, agreed, strict=True))
 
 
 def _expects_probabilities(loss: Any) -> bool:

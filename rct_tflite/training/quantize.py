@@ -21,7 +21,7 @@ from rct_tflite.training.chain import (
 )
 from rct_tflite.training.layers import ActivationRange, Conv2D, Dense
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.quantized_layer import Quantized
 
 
 def quantize(keras_model: Any, recipe: Recipe | None = None, seed: int = 0) -> RCTModel:
@@ -43,7 +43,7 @@ def quantize(keras_model: Any, recipe: Recipe | None = None, seed: int = 0) -> R
         QuantizationError: If a weight is not a finite number.
     """
     if isinstance(keras_model, RCTModel) or any(
-        isinstance(layer, QuantizedLayer) for layer in getattr(keras_model, "layers", ())
+        isinstance(layer, Quantized) for layer in getattr(keras_model, "layers", ())
     ):
         raise UnsupportedLayerError(
             f"Model {keras_model.name!r} is quantised already. Expected a float Keras model. "
@@ -90,21 +90,10 @@ def _copy(layer: Any, inputs: Any) -> Any:
 
 def _quantized(layer: Any, inputs: Any, recipe: Recipe) -> Any:
     """Calls the quantised form of a Conv2D or Dense layer."""
-    shared = {
-        "name": layer.name,
-        "trainable": layer.trainable,
-        "activation": activation_name(layer),
-        "use_bias": layer.use_bias,
-        "kernel_initializer": "zeros",  # the weights come from the float layer
-        "recipe": recipe,
-    }
-    quantized: QuantizedLayer
-    if isinstance(layer, keras.layers.Dense):
-        quantized = Dense(layer.units, **shared)
-    else:
-        quantized = Conv2D(layer.filters, layer.kernel_size, layer.strides, layer.padding, **shared)
+    quantized_class = Dense if isinstance(layer, keras.layers.Dense) else Conv2D
+    quantized = quantized_class.from_config({**layer.get_config(), "recipe": recipe.to_dict()})
     outputs = quantized(inputs)
-    quantized.assign_kernel(keras.ops.convert_to_numpy(layer.kernel))
+    quantized.integer_weights[0].assign(keras.ops.convert_to_numpy(layer.kernel))
     if layer.use_bias:
         quantized.bias.assign(layer.bias)
     return outputs

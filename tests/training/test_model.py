@@ -38,7 +38,7 @@ def float_datasets(path):
 def test_no_float_copy_of_a_kernel_anywhere(samples, tmp_path):
     model = trained(samples, epochs=1)
     model.save(tmp_path / "model.keras")
-    kernels = [layer.kernel_q for layer in model.quantized_layers]
+    kernels = [layer.integers for layer in model.integer_weights]
     assert [kernel.dtype for kernel in kernels] == ["int8"] * 3
     smallest = min(int(np.prod(kernel.shape)) for kernel in kernels)
     floats = [v.shape for v in (*model.variables, *model.optimizer.variables) if "float" in str(v.dtype)]
@@ -86,12 +86,12 @@ def test_save_load_and_resume(samples, tmp_path):
     loaded = rct.load_model(tmp_path / "half.keras")
     assert np.array_equal(loaded.predict(samples[0], verbose=0), half.predict(samples[0], verbose=0))
     assert same(integers(loaded), integers(half))
-    bits = [int(layer.bits) for layer in half.quantized_layers]
-    assert [int(layer.bits) for layer in loaded.quantized_layers] == bits
+    bits = [int(layer.bits) for layer in half.integer_weights]
+    assert [int(layer.bits) for layer in loaded.integer_weights] == bits
     assert bits != [6, 6, 6]
     loaded.fit(*samples, epochs=2, batch_size=16, shuffle=False, verbose=0, callbacks=callbacks)
     assert same(integers(loaded), integers(whole))
-    assert [float(layer.gavg) for layer in loaded.quantized_layers] == [float(la.gavg) for la in whole.quantized_layers]
+    assert [float(layer.gavg) for layer in loaded.integer_weights] == [float(la.gavg) for la in whole.integer_weights]
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -101,8 +101,8 @@ def test_wide_recipes_survive_saving(tmp_path, samples, per_channel):
     model.save(tmp_path / "wide.keras")
     loaded = rct.load_model(tmp_path / "wide.keras", compile=False)
     assert same(integers(loaded), integers(model))
-    assert loaded.quantized_layers[0].recipe == recipe
-    assert loaded.quantized_layers[0].kernel_q.dtype == "int16"
+    assert loaded.integer_weights[0].recipe == recipe
+    assert loaded.integer_weights[0].integers.dtype == "int16"
 
 
 def _cut(path):
@@ -125,7 +125,7 @@ def _float_model(path):
 
 def _too_few_bits(path):
     model = rct.quantize(small_model())
-    model.quantized_layers[1].bits.assign(3)
+    model.integer_weights[1].bits.assign(3)
     model.save(path)
 
 

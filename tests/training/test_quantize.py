@@ -113,7 +113,7 @@ def test_hand_built_models(samples):
     model = compiled(rct.RCTModel(inputs, rct.layers.ActivationRange()(x), seed=1))
     history = model.fit(*samples, epochs=8, batch_size=16, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
-    assert [int(layer.bits) for layer in model.quantized_layers] == [7, 6]
+    assert [int(layer.bits) for layer in model.integer_weights] == [7, 6]
 
 
 def test_the_package_imports_without_keras():
