@@ -74,6 +74,8 @@ def _print_costs(summary: RunSummary) -> None:
     if size is not None and summary.float32_bytes and summary.qat_bytes:
         of_float32, of_qat = _percent(size / summary.float32_bytes), _percent(size / summary.qat_bytes)
         click.echo(f"  parameters  {size:,} B: {of_float32} of float32, {of_qat} of QAT (8 + 32 bits)")
+    if summary.optimizer_bytes:
+        click.echo(f"  momentum    {summary.optimizer_bytes:,} B")
     if summary.gemm_energy or summary.moved_bits:
         click.echo("  the paper's models of the whole training (no energy of a microcontroller):")
     for model, share in summary.gemm_energy.items():

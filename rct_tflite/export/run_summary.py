@@ -59,6 +59,7 @@ class RunSummary:
         parameter_bytes: Of all parameters, weights packed.
         float32_bytes: The same in float32.
         qat_bytes: The same at 8 + 32 bits a weight.
+        optimizer_bytes: Of the momentum.
         gemm_energy: Model of the papers to the energy of the whole training's GEMMs, as a share of float32's.
         moved_bits: Accesses in a step ("3", "4") to the bits moved in the whole training, as a share of QAT's.
         weights: Each quantised weight.
@@ -72,6 +73,7 @@ class RunSummary:
     parameter_bytes: Value
     float32_bytes: Value
     qat_bytes: Value
+    optimizer_bytes: Value
     gemm_energy: Mapping[str, Value]
     moved_bits: Mapping[str, Value]
     weights: tuple[WeightSummary, ...]
@@ -100,6 +102,7 @@ def summarize(run: RunLog) -> RunSummary:
         parameter_bytes=last.get(PARAMETER_BYTES),
         float32_bytes=last.get(column(PARAMETER_BYTES, "float32")),
         qat_bytes=last.get(column(PARAMETER_BYTES, "qat")),
+        optimizer_bytes=last.get(column(PARAMETER_BYTES, "optimizer")),
         gemm_energy={model: last.get(column(GEMM_ENERGY, model)) for model in run.gemm_models},
         moved_bits={accesses: share for accesses, share in moved.items() if share is not None},
         weights=tuple(_weight(first, last, name) for name in run.weights),

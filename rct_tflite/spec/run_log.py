@@ -10,6 +10,7 @@ Columns:
 | `loss`, `accuracy`, `val_loss`, ... | the logs of Keras |
 | `bits` | mean over the weights |
 | `parameter_bytes` | of all parameters, weights packed; `parameter_bytes/float32` and `/qat`: held in those ways |
+| `parameter_bytes/optimizer` | of the momentum, if there is any |
 | `gemm_energy/<model>` | energy of the GEMMs so far, as a share of float32's, by a model of `energy/paper_model.py` |
 | `moved_bits/3`, `moved_bits/4` | bits of weights moved so far in 3 and 4 accesses a step, as a share of QAT's |
 | `bits/<weight>`, `gavg/<weight>` | bit-width, running mean of `abs(gradient) / scale` |

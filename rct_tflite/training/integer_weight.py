@@ -17,7 +17,7 @@ from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training import rounding
 
 RUNNING_MEAN = 0.9
-"""Weight of the past in the running means of Gavg and of the underflow."""
+"""Weight of the past in the running means of Gavg and of the underflow, unless a weight's `average` says otherwise."""
 
 
 class _ActiveWeights(threading.local):
@@ -107,6 +107,7 @@ class IntegerWeight(keras.layers.Layer):
         underflow: Running share of the nonzero gradients that moved no integer.
         saturated: Share of the integers at either end of the range.
         updates: int32 scalar, number of updates and bit-width changes so far: counts the random draws.
+        average: Weight of the past in the running means. A training step that is traced already keeps the old one.
     """
 
     def __init__(self, shape: WeightShape, recipe: Recipe, initializer: Any = "zeros", **kwargs: Any):
@@ -114,7 +115,9 @@ class IntegerWeight(keras.layers.Layer):
         self.weight_shape = shape
         self.recipe = recipe
         self.label = self.name
+        self.average = RUNNING_MEAN
         self.regularizer: Any = None
+        self.average = RUNNING_MEAN
         self.stream = rounding.stream_of(0, 0)  # the model gives each of its weights another
         integer = "int8" if recipe.max_bits <= EXPORT_BITS else "int16"
         self.integers = self._state("integers", integer, shape.shape)
@@ -246,7 +249,7 @@ class IntegerWeight(keras.layers.Layer):
             gavg = tf.reduce_mean(magnitude / scale)
         # The mean starts with the first value: a start from 0 would read as a layer that starves.
         known = tf.convert_to_tensor(self.gavg.value)
-        past = tf.where(known > 0.0, RUNNING_MEAN, 0.0)
+        past = tf.where(known > 0.0, self.average, 0.0)
         if self.weight_shape.by_rows:
             past = tf.where(wanted > 0.0, past, 1.0)  # no row was read: nothing is known
         self.gavg.assign(past * known + (1.0 - past) * gavg)

@@ -34,7 +34,8 @@ class SGD(keras.optimizers.SGD):
         weight_decay: Decoupled decay, a share of each weight times the learning rate at each step. On integers it
             is part of the update before rounding.
         **kwargs: Keras's `clipnorm`, `clipvalue`, `global_clipnorm` and `name`. The gradients of all replicas are
-            summed before they are clipped.
+            summed before they are clipped. Also `initial_learning_rate`, by which a saved model remembers the rate
+            that its training started with, when a callback has lowered it since.
 
     Raises:
         RecipeError: If a setting is out of range, or needs floats of every kernel's shape.
@@ -48,6 +49,7 @@ class SGD(keras.optimizers.SGD):
         weight_decay: float | None = None,
         **kwargs: Any,
     ):
+        started = kwargs.pop("initial_learning_rate", None)
         unknown = sorted(set(kwargs) - set(_OPTIONS))
         if unknown:
             raise RecipeError(
@@ -67,6 +69,8 @@ class SGD(keras.optimizers.SGD):
             weight_decay=weight_decay or None,
             **{"name": "sgd", **kwargs},
         )
+        plain = isinstance(learning_rate, (int, float))
+        self.initial_learning_rate = float(learning_rate) if plain and started is None else started
         self._integer_momentums: dict[int, tuple[Any, Any]] = {}
 
     def build_integers(self, weights: Sequence[IntegerWeight]) -> None:
@@ -153,4 +157,5 @@ class SGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the optimizer."""
         config = super().get_config()
-        return {key: config[key] for key in ("learning_rate", "momentum", "nesterov", "weight_decay", *_OPTIONS)}
+        kept = {key: config[key] for key in ("learning_rate", "momentum", "nesterov", "weight_decay", *_OPTIONS)}
+        return {**kept, "initial_learning_rate": self.initial_learning_rate}
