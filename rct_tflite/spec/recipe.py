@@ -169,7 +169,9 @@ class Recipe:
         try:
             return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise RecipeError(f"Cannot read the recipe {str(path)!r}. Expected a TOML file. Received: {error}.") from error
+            raise RecipeError(
+                f"Cannot read the recipe {str(path)!r}. Expected a TOML file. Received: {error}."
+            ) from error
         except RecipeError as error:
             raise RecipeError(f"The recipe {str(path)!r} cannot be used. {error}") from error
 
@@ -223,5 +225,6 @@ def _check_fields(recipe: Recipe | Rule, what: str) -> None:
     low, high = _HEADROOMS
     if headroom is not None and not (isinstance(headroom, (int, float)) and low <= headroom <= high):
         raise RecipeError(
-            f"The headroom in {what} must be {low:g} to {high:g} times the largest weight. Received: headroom={headroom!r}."
+            f"The headroom in {what} must be {low:g} to {high:g} times the largest weight. "
+            f"Received: headroom={headroom!r}."
         )

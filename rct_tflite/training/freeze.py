@@ -20,7 +20,17 @@ from rct_tflite.spec.graph import (
 from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import EXPORT_BITS, AffineQuantization, affine_from_range, round_scale
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.chain import PLAIN_CHECKS, POOLING, Check, Stage, check_layers, links_of, stages_of
+from rct_tflite.training.chain import (
+    PLAIN_CHECKS,
+    POOLING,
+    Check,
+    Stage,
+    check_activation,
+    check_format,
+    check_layers,
+    links_of,
+    stages_of,
+)
 from rct_tflite.training.layers import Conv2D, Dense
 from rct_tflite.training.model import RCTModel
 from rct_tflite.training.quantized_layer import Quantized
@@ -72,9 +82,15 @@ def freeze(model: RCTModel) -> TrainedNetwork:
 _CHECKS: dict[type, Check] = {
     **PLAIN_CHECKS,
     ActivationRange: lambda _: None,
-    Conv2D: lambda _: None,
-    Dense: lambda _: None,
+    Conv2D: lambda layer: _check_conv(layer),
+    Dense: check_activation,
 }
+
+
+def _check_conv(layer: Any) -> str | None:
+    if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
+        return f"dilation_rate and groups must be 1, but they are {tuple(layer.dilation_rate)} and {layer.groups}"
+    return check_format(layer) or check_activation(layer)
 
 
 def _quantization(layer: ActivationRange) -> AffineQuantization:

@@ -38,32 +38,28 @@ class Dense(Quantized, keras.layers.Dense):
         (TensorShape([1, 3]), 'int8')
     """
 
-    channel_axes = {"kernel": (-1,)}
-    _kernel = IntegerTensor()
+    _kernel = IntegerTensor("kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class Conv1D(Quantized, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with an integer kernel of shape (width, input channels / groups, filters)."""
 
-    channel_axes = {"kernel": (-1,)}
-    _kernel = IntegerTensor()
+    _kernel = IntegerTensor("kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class Conv2D(Quantized, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with an integer kernel of shape (height, width, input channels / groups, filters)."""
 
-    channel_axes = {"kernel": (-1,)}
-    _kernel = IntegerTensor()
+    _kernel = IntegerTensor("kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class Conv2DTranspose(Quantized, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with an integer kernel of shape (height, width, filters, input channels)."""
 
-    channel_axes = {"kernel": (-2,)}
-    kernel = IntegerTensor()
+    kernel = IntegerTensor("kernel", -2)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
@@ -73,26 +69,23 @@ class DepthwiseConv2D(Quantized, keras.layers.DepthwiseConv2D):
     Its output channels are the last two axes.
     """
 
-    channel_axes = {"kernel": (-2, -1)}
-    kernel = IntegerTensor()
+    kernel = IntegerTensor("kernel", -2, -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class SeparableConv1D(Quantized, keras.layers.SeparableConv1D):
     """`keras.layers.SeparableConv1D` with an integer depthwise and an integer pointwise kernel."""
 
-    channel_axes = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
-    depthwise_kernel = IntegerTensor()
-    pointwise_kernel = IntegerTensor()
+    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
+    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class SeparableConv2D(Quantized, keras.layers.SeparableConv2D):
     """`keras.layers.SeparableConv2D` with an integer depthwise and an integer pointwise kernel."""
 
-    channel_axes = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
-    depthwise_kernel = IntegerTensor()
-    pointwise_kernel = IntegerTensor()
+    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
+    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
@@ -102,9 +95,8 @@ class Embedding(Quantized, keras.layers.Embedding):
     Per channel means per row. Gavg and underflow are taken over the rows that a batch reads.
     """
 
-    channel_axes = {"embeddings": (-2,)}
-    rows = True
-    _embeddings = IntegerTensor()
+    reads_rows = True
+    _embeddings = IntegerTensor("embeddings", -2)
 
     def __init__(self, input_dim: int, output_dim: int, *args: Any, weights: Any = None, **kwargs: Any):
         super().__init__(input_dim, output_dim, *args, **kwargs)

@@ -120,13 +120,13 @@ class RCTModel(keras.Model):
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def _moving_statistics(self) -> list[Any]:
-        """Returns the floats that a forward pass in training changes: activation ranges, moving means."""
+        """Returns the numbers that a forward pass in training changes: activation ranges, moving means."""
         return [
             variable
             for layer in self._flatten_layers(include_self=False)
             if not isinstance(layer, IntegerWeight)
             for variable in layer._non_trainable_variables
-            if str(variable.dtype).startswith("float")
+            if str(variable.dtype).startswith(("float", "int"))
         ]
 
     def make_train_function(self, force: bool = False) -> Any:

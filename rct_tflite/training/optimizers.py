@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from rct_tflite.errors import RecipeError
+from rct_tflite.spec.quantization import Rounding
 from rct_tflite.training import rounding
 from rct_tflite.training.integer_weight import IntegerWeight
 
@@ -145,7 +146,9 @@ class SGD(keras.optimizers.SGD):
         noise = rounding.uniform(
             weight.stream ^ _MOMENTUM_STREAM, tf.convert_to_tensor(weight.updates.value), weight.weight_shape.shape
         )
-        rounded = rounding.to_integers(tf.clip_by_value(moved / step, -_MOMENTUM_TOP, _MOMENTUM_TOP), "stochastic", noise)
+        rounded = rounding.to_integers(
+            tf.clip_by_value(moved / step, -_MOMENTUM_TOP, _MOMENTUM_TOP), Rounding.STOCHASTIC, noise
+        )
         integers.assign(tf.cast(rounded, tf.int8))
         scale.assign(step)
         return gradient + self.momentum * moved if self.nesterov else moved

@@ -11,7 +11,15 @@ from rct_tflite.training.integer_weight import IntegerWeight, WeightShape
 
 
 class IntegerTensor:
-    """The attribute of a layer where Keras expects a weight: reads as float32, is kept as integers."""
+    """The attribute of a layer where Keras expects a weight: reads as float32, is kept as integers.
+
+    Args:
+        weight: Name that Keras gives the weight when it adds it.
+        *channel_axes: Axes of the output channels, negative.
+    """
+
+    def __init__(self, weight: str, *channel_axes: int):
+        self.weight, self.channel_axes = weight, channel_axes
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"integer_{name.lstrip('_')}"
@@ -37,11 +45,15 @@ class Quantized:
         **kwargs: Of the Keras layer.
     """
 
-    channel_axes: ClassVar[dict[str, tuple[int, ...]]] = {}
-    """Names of the integer weights, and the axes of their output channels."""
+    tensors: ClassVar[dict[str, IntegerTensor]] = {}
+    """The integer weights, by Keras's name."""
 
-    rows: ClassVar[bool] = False
+    reads_rows: ClassVar[bool] = False
     """Whether a batch reads some rows of the weight only."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.tensors = {item.weight: item for item in vars(cls).values() if isinstance(item, IntegerTensor)}
 
     def __init__(self, *args: Any, recipe: Recipe | dict[str, Any] | None = None, **kwargs: Any):
         # Before Keras's own: some layers build themselves there.
@@ -50,15 +62,17 @@ class Quantized:
         refuse_settings(self)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds a weight; one whose name is in `channel_axes` becomes an `IntegerWeight`."""
+        """Adds a weight; one that the class names becomes an `IntegerWeight`."""
         name = kwargs.get("name")
-        if name not in self.channel_axes:
+        if name not in self.tensors:
             return super().add_weight(*args, **kwargs)  # type: ignore[misc]
-        shape = WeightShape(tuple(int(size) for size in kwargs["shape"]), self.channel_axes[name], self.rows)
+        shape = WeightShape(
+            tuple(int(size) for size in kwargs["shape"]), self.tensors[name].channel_axes, self.reads_rows
+        )
         recipe = self.recipe.resolved(self.name, f"{self.name}/{name}")
         weight = IntegerWeight(shape, recipe, kwargs.get("initializer"), name=name, trainable=self.trainable)
         weight.regularizer = kwargs.get("regularizer")
-        weight.label = self.name if len(self.channel_axes) == 1 else f"{self.name}/{name}"
+        weight.label = self.name if len(self.tensors) == 1 else f"{self.name}/{name}"
         return weight
 
     @property

@@ -8,49 +8,46 @@ from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.quantized_layer import IntegerTensor, Quantized, recipe_of, refuse_settings
 
-_CHANNEL_AXES = {"kernel": (-1,), "recurrent_kernel": (-1,)}
-
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class LSTMCell(Quantized, keras.layers.LSTMCell):
     """`keras.layers.LSTMCell` with two integer kernels."""
 
-    channel_axes = _CHANNEL_AXES
-    kernel = IntegerTensor()
-    recurrent_kernel = IntegerTensor()
+    kernel = IntegerTensor("kernel", -1)
+    recurrent_kernel = IntegerTensor("recurrent_kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class GRUCell(Quantized, keras.layers.GRUCell):
     """`keras.layers.GRUCell` with two integer kernels."""
 
-    channel_axes = _CHANNEL_AXES
-    kernel = IntegerTensor()
-    recurrent_kernel = IntegerTensor()
+    kernel = IntegerTensor("kernel", -1)
+    recurrent_kernel = IntegerTensor("recurrent_kernel", -1)
 
 
 class _Recurrent:
     """Mixin that puts an integer cell into a Keras layer."""
 
     cell_class: type[Any]
+    tensors = LSTMCell.tensors  # the same names in a GRU
     cell: Any
     name: str
     _tracker: Any
 
     def __init__(self, *args: Any, recipe: Recipe | dict[str, Any] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        refuse_settings(self.cell)  # type: ignore[has-type]
+        refuse_settings(self.cell)
         self.recipe = recipe_of(recipe)
         self._exchange_cell()
 
     def _exchange_cell(self) -> None:
         # Keras has made a float cell. It is not built yet, so that it holds no weights.
-        cell = self.cell  # type: ignore[has-type]
+        cell = self.cell
         self._tracker.untrack(cell)
         options = {
             **cell.get_config(),
             "implementation": cell.implementation,
-            "recipe": self.recipe.for_layer(self.name, list(_CHANNEL_AXES)),
+            "recipe": self.recipe.for_layer(self.name, list(self.tensors)),
         }
         self.cell = self.cell_class(**options)
 
