@@ -250,7 +250,7 @@ class RCTCallback(keras.callbacks.Callback):
         if self._summary is not None:
             with self._summary.as_default(step=row[EPOCH] - 1):  # Keras's TensorBoard counts from 0
                 for name, value in row.items():
-                    tf.summary.scalar(name, value)
+                    tf.summary.write(name, tf.constant(value, tf.float32), metadata=_scalar_metadata())
             self._summary.flush()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -272,6 +272,14 @@ class RCTCallback(keras.callbacks.Callback):
             f"epoch {row[EPOCH]:{len(str(epochs))}}/{epochs}  {metrics}  bits {bits}  {size:.1f} kB "
             f"(float32 {floats:.1f} kB, QAT {qat:.1f} kB)"
         )
+
+
+def _scalar_metadata() -> Any:
+    """Returns what marks a summary as a scalar: `tf.summary.scalar` needs TensorBoard to be installed here."""
+    metadata = tf.compat.v1.SummaryMetadata()
+    metadata.plugin_data.plugin_name = "scalars"
+    metadata.data_class = 1  # DATA_CLASS_SCALAR
+    return metadata
 
 
 def starting_rate(optimizer: Any) -> float:
