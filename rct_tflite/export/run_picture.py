@@ -52,7 +52,7 @@ def draw_run(run: RunLog, path: Path, title: str = "Training with nothing but th
     from matplotlib.ticker import MaxNLocator
 
     panels = _Panels(run).all()
-    rows = math.ceil(len(panels) / 2)
+    rows = max(math.ceil(len(panels) / 2), 1)
     with mpl.rc_context({"svg.hashsalt": "rct-tflite"}):
         figure = Figure(figsize=(9.0, 3.0 * rows), layout="constrained")
         axes = figure.subplots(rows, 2, sharex=True, squeeze=False)
