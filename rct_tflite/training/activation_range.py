@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rct_tflite.training import replicas
+
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class ActivationRange(keras.layers.Layer):
@@ -30,23 +32,10 @@ class ActivationRange(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Adds the variables of the range."""
         del input_shape
-        self.minimum = self._state("minimum", "float32")
-        self.maximum = self._state("maximum", "float32")
-        self.observed = self._state("observed", "int32")
-
-    def _state(self, name: str, dtype: str) -> Any:
-        # Each replica has its own and computes the same: they need not ask each other when they read it.
         with keras.name_scope(self.name):
-            return keras.Variable(
-                "zeros",
-                shape=(),
-                dtype=dtype,
-                trainable=False,
-                autocast=False,
-                aggregation="only_first_replica",
-                synchronization="on_read",
-                name=name,
-            )
+            self.minimum = replicas.state_variable("minimum", "float32")
+            self.maximum = replicas.state_variable("maximum", "float32")
+            self.observed = replicas.state_variable("observed", "int32")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Returns the rounded activations; in training, follows their range first."""
@@ -64,7 +53,7 @@ class ActivationRange(keras.layers.Layer):
     def _observe(self, inputs: Any) -> tuple[Any, Any]:
         """Follows the range and returns it."""
         past = tf.where(tf.convert_to_tensor(self.observed.value) > 0, self.momentum, 0.0)
-        lowest, highest = _range_of(tf.stop_gradient(inputs))
+        lowest, highest = replicas.range_of(tf.stop_gradient(inputs))
         minimum = past * self.minimum.value + (1.0 - past) * lowest
         maximum = past * self.maximum.value + (1.0 - past) * highest
         self.minimum.assign(minimum)
@@ -79,14 +68,3 @@ class ActivationRange(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the layer, without its range."""
         return {**super().get_config(), "momentum": self.momentum}
-
-
-def _range_of(inputs: Any) -> tuple[Any, Any]:
-    """Returns the least and the greatest number of all replicas, and of 0."""
-    lowest, highest = tf.minimum(tf.reduce_min(inputs), 0.0), tf.maximum(tf.reduce_max(inputs), 0.0)
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return lowest, highest
-    context = tf.distribute.get_replica_context()
-    limits = context.all_gather(tf.reshape(tf.stack([lowest, -highest]), (1, 2)), axis=0)
-    least = tf.reduce_min(limits, axis=0)
-    return least[0], -least[1]

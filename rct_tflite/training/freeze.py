@@ -95,7 +95,7 @@ def _check_conv(layer: Any) -> str | None:
 
 def _quantization(layer: ActivationRange) -> AffineQuantization:
     try:
-        return affine_from_range(float(layer.minimum), float(layer.maximum))
+        return affine_from_range(float(layer.minimum.numpy()), float(layer.maximum.numpy()))
     except QuantizationError as error:
         raise QuantizationError(f"Layer {layer.name!r}: {error}") from error
 
@@ -142,7 +142,7 @@ def _padding(layer: Any) -> Padding:
 
 def _weights(layer: Any, batch_norm: Any) -> TrainedWeights:
     (weight,) = layer.integer_weights
-    bits = int(weight.bits)
+    bits = int(weight.bits.numpy())
     if bits > EXPORT_BITS:
         raise QuantizationError(
             f"Layer {layer.name!r} is too wide for a .tflite of int8 weights. Expected at most {EXPORT_BITS} bits. "

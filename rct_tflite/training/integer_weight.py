@@ -14,7 +14,7 @@ import tensorflow as tf
 from rct_tflite.errors import QuantizationError
 from rct_tflite.spec.quantization import EXPORT_BITS, MAX_BITS, MIN_BITS, Rounding, top
 from rct_tflite.spec.recipe import Recipe
-from rct_tflite.training import rounding
+from rct_tflite.training import replicas, rounding
 
 RUNNING_MEAN = 0.9
 """Weight of the past in the running means of Gavg and of the underflow, unless a weight's `average` says otherwise."""
@@ -115,36 +115,22 @@ class IntegerWeight(keras.layers.Layer):
         self.weight_shape = shape
         self.recipe = recipe
         self.label = self.name
-        self.average = RUNNING_MEAN
         self.regularizer: Any = None
         self.average = RUNNING_MEAN
         self.stream = rounding.stream_of(0, 0)  # the model gives each of its weights another
         integer = "int8" if recipe.max_bits <= EXPORT_BITS else "int16"
-        self.integers = self._state("integers", integer, shape.shape)
-        self.scale = self._state("scale", "float32", shape.scale_shape if recipe.per_channel else ())
-        self.bits = self._state("bits", "int32")
-        self.gavg = self._state("gavg", "float32")
-        self.underflow = self._state("underflow", "float32")
-        self.saturated = self._state("saturated", "float32")
-        self.updates = self._state("updates", "int32")
+        with keras.name_scope(self.name):
+            self.integers = replicas.state_variable("integers", integer, shape.shape)
+            self.scale = replicas.state_variable("scale", "float32", shape.scale_shape if recipe.per_channel else ())
+            self.bits = replicas.state_variable("bits", "int32")
+            self.gavg = replicas.state_variable("gavg", "float32")
+            self.underflow = replicas.state_variable("underflow", "float32")
+            self.saturated = replicas.state_variable("saturated", "float32")
+            self.updates = replicas.state_variable("updates", "int32")
         with tf.init_scope():
             initial = keras.initializers.get(initializer)(shape.shape, dtype="float32")
             self.assign(keras.ops.convert_to_numpy(initial))
         self.built = True
-
-    def _state(self, name: str, dtype: str, shape: tuple[int, ...] = ()) -> Any:
-        # Each replica keeps its own value and reads it without asking the others: all of them are equal.
-        with keras.name_scope(self.name):
-            return keras.Variable(
-                "zeros",
-                shape=shape,
-                dtype=dtype,
-                trainable=False,
-                autocast=False,
-                aggregation="only_first_replica",
-                synchronization="on_read",
-                name=name,
-            )
 
     @property
     def trainable(self) -> bool:
@@ -164,11 +150,12 @@ class IntegerWeight(keras.layers.Layer):
         """Freezes the range of the given weights and keeps their integers at the recipe's bit-width.
 
         Args:
-            weights: float32, of the weight's shape.
+            weights: float32, of the weight's shape. With several workers, the first one's count.
 
         Raises:
             QuantizationError: If a weight is not finite.
         """
+        weights = replicas.agreed(weights)
         if not np.isfinite(weights).all():
             raise QuantizationError(
                 f"The weights of layer {self.label!r} cannot be quantised. Expected finite numbers. "

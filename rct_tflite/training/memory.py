@@ -38,7 +38,7 @@ def parameter_bytes(model: Any) -> ParameterBytes:
     """
     weights = model.integer_weights
     count = sum(weight.weight_count for weight in weights)
-    packed = sum((weight.weight_count * int(weight.bits) + 7) // 8 for weight in weights)
+    packed = sum((weight.weight_count * int(weight.bits.numpy()) + 7) // 8 for weight in weights)
     scales = sum(int(keras.ops.size(weight.scale)) for weight in weights)
     others = sum(
         int(keras.ops.size(variable))

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from rct_tflite.errors import QuantizationError, RecipeError
-from rct_tflite.training import rounding
+from rct_tflite.training import replicas, rounding
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
+from rct_tflite.training.losses import check_losses
 from rct_tflite.training.optimizers import SGD
 from rct_tflite.training.quantized_layer import labelled_weights
 
@@ -54,22 +55,19 @@ class RCTModel(keras.Model):
 
         Args:
             optimizer: An `rct.optimizers.SGD`.
-            loss: Loss on logits.
+            loss: As in Keras, one or several. A cross-entropy needs from_logits=True unless the output is a softmax
+                or a sigmoid.
             **kwargs: Passed on to `keras.Model.compile`. XLA is off unless asked for.
 
         Raises:
-            RecipeError: If the optimizer cannot update integers, or the loss expects probabilities.
+            RecipeError: If the optimizer cannot update integers, or a loss expects probabilities of logits.
         """
         if not isinstance(optimizer, SGD):
             raise RecipeError(
                 "This optimizer cannot update integers, or would keep floats of every kernel's shape. "
                 f"Expected rct.optimizers.SGD(learning_rate). Received: optimizer={optimizer!r}."
             )
-        if _expects_probabilities(loss):
-            raise RecipeError(
-                "The model returns logits, but the loss expects probabilities. "
-                f"Received: loss={loss!r}. Use the loss class with from_logits=True."
-            )
+        check_losses(self, loss)
         kwargs.setdefault("jit_compile", False)  # under XLA a gradient that is not finite cannot stop the training
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
         optimizer.build_integers(self.integer_weights)
@@ -94,12 +92,13 @@ class RCTModel(keras.Model):
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
         sources = [*values, *(variable.value for variable in variables)]
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, sources, unconnected_gradients="zero")]
-        flags = {"input of the model": _is_finite(*tf.nest.flatten(x)), "loss": _is_finite(loss)}
-        gradients, flags = _summed_over_replicas(gradients, flags)
+        gradients, (good_input, good_loss) = replicas.summed(
+            gradients, [_is_finite(*tf.nest.flatten(x)), _is_finite(loss)]
+        )
         names = [*(weight.label for weight in weights), *(variable.path for variable in variables)]
-        finite = {"input of the model": flags.pop("input of the model")}
+        finite = {"input of the model": good_input}
         finite |= {f"gradient of {name}": _is_finite(gradient) for name, gradient in zip(names, gradients, strict=True)}
-        finite |= flags
+        finite["loss"] = good_loss
         sound = tf.reduce_all(tf.stack(list(finite.values())))
         # A spoiled batch must change nothing: statistics go back to what they were, gradients become 0.
         for variable, value in zip(moving, before, strict=True):
@@ -112,12 +111,17 @@ class RCTModel(keras.Model):
     def _metrics_of(self, data: Any, y_pred: Any, loss: Any) -> Any:
         # XLA drops the assertions, and rounding to int8 can make a number of NaN: the loss shows it in any case.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         samples = tf.shape(tf.nest.flatten(x)[0])[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss * float(replicas), sample_weight=samples)  # the loss is a replica's share
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+                metric.update_state(
+                    loss * float(replicas.count()), sample_weight=samples
+                )  # the loss is a replica's share
+        return replicas.for_mean(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
+
+    def test_step(self, data: Any) -> Any:
+        """Evaluates one batch."""
+        return replicas.for_mean(super().test_step(data))
 
     def _moving_statistics(self) -> list[Any]:
         """Returns the numbers that a forward pass in training changes: activation ranges, moving means."""
@@ -128,6 +132,15 @@ class RCTModel(keras.Model):
             for variable in layer._non_trainable_variables
             if str(variable.dtype).startswith(("float", "int"))
         ]
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras averages the first batch over the workers to learn its shapes, which fails outside of a function.
+        with self.distribute_strategy.scope():
+            if iterator is not None and replicas.workers() > 1:
+                _, _, batches = next(iterator.enumerate_epoch())
+                data_batch = replicas.first_local(next(batches))
+                iterator = None
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls; a gradient that is not finite stops it with a named layer."""
@@ -161,22 +174,3 @@ def _is_finite(*values: Any) -> Any:
     """Whether all numbers of some float tensors are finite: one pass, and no tensor of their shape."""
     sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in values if value.dtype.is_floating]
     return tf.reduce_all(tf.math.is_finite(tf.stack(sums))) if sums else tf.constant(True)
-
-
-def _summed_over_replicas(gradients: list[Any], flags: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Sums gradients over the replicas (each has its share of the loss); a flag holds where it holds on all."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas == 1:
-        return gradients, flags
-    counted = [tf.cast(flag, tf.float32) for flag in flags.values()]
-    context = tf.distribute.get_replica_context()
-    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *counted])
-    agreed = [total > replicas - 0.5 for total in summed[len(gradients) :]]
-    return summed[: len(gradients)], dict(zip(flags, agreed, strict=True))
-
-
-def _expects_probabilities(loss: Any) -> bool:
-    """Whether a cross-entropy is set up for probabilities. Our outputs are logits."""
-    if isinstance(loss, str):
-        return loss.lower().replace("_", "").endswith("crossentropy")
-    return isinstance(loss, keras.losses.Loss) and not loss.get_config().get("from_logits", True)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rct_tflite.errors import RecipeError
 from rct_tflite.spec.quantization import Rounding
-from rct_tflite.training import rounding
+from rct_tflite.training import replicas, rounding
 from rct_tflite.training.integer_weight import IntegerWeight
 
 _OPTIONS = ("clipnorm", "clipvalue", "global_clipnorm", "name")
@@ -85,21 +85,11 @@ class SGD(keras.optimizers.SGD):
                 continue
             self._integer_momentums[id(weight)] = (
                 self._add_state(f"{weight.name}_momentum", "int8", weight.weight_shape.shape),
-                self._add_state(f"{weight.name}_momentum_scale", "float32", ()),
+                self._add_state(f"{weight.name}_momentum_scale", "float32"),
             )
 
-    def _add_state(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
-        # As the integers themselves: each replica has its own, all are equal.
-        variable = keras.Variable(
-            "zeros",
-            shape=shape,
-            dtype=dtype,
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-            synchronization="on_read",
-            name=name,
-        )
+    def _add_state(self, name: str, dtype: str, shape: tuple[int, ...] = ()) -> Any:
+        variable = replicas.state_variable(name, dtype, shape)
         self._track_variable(variable)
         return variable
 

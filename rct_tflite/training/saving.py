@@ -62,7 +62,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_weight(path: Path, weight: IntegerWeight) -> None:
-    bits, scale = int(weight.bits), weight.scale.numpy()
+    bits, scale = int(weight.bits.numpy()), weight.scale.numpy()
     widest = EXPORT_BITS if weight.integers.dtype == "int8" else MAX_BITS
     sound = MIN_BITS <= bits <= widest and bool(np.all(np.isfinite(scale) & (scale > 0.0)))
     if not sound or np.abs(weight.integers.numpy().astype(np.int32)).max() > top(bits):
