@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-
 from rct_tflite.energy.paper_model import LayerWork, average_bits, shares
 from rct_tflite.spec.run_log import (
     EPOCH,
@@ -120,4 +118,4 @@ def row_of(model: Any, states: Sequence[WeightState], epoch: int, logs: Row, met
 
 def number_of(variable: Any) -> Any:
     """Returns the value of a scalar variable as a plain number."""
-    return keras.ops.convert_to_numpy(variable).item()
+    return variable.numpy().item()  # of several replicas, the first one's
