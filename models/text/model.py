@@ -9,8 +9,8 @@ from rct_tflite.training.contenders import Samples, Schedule
 
 import keras  # isort: skip
 
-CONV_SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=0.5)
-LSTM_SCHEDULE = Schedule(epochs=30, batch_size=32, learning_rate=1.0)
+CONV_SCHEDULE = Schedule(epochs=12, batch_size=32, learning_rate=0.5)
+LSTM_SCHEDULE = Schedule(epochs=20, batch_size=32, learning_rate=1.0)
 EMBEDDING = 32
 
 

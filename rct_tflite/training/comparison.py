@@ -1,8 +1,10 @@
 """The same architecture trained in float32, with quantisation-aware training, and on integers only, side by side."""
 
+import contextlib
 import inspect
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,8 +111,9 @@ def train(
     keras.utils.set_random_seed(seed)
     callbacks = [*contender.callbacks, clock.callback(contender.api)]
     try:
-        contender.model.fit(batches, epochs=schedule.epochs, shuffle=False, verbose=0, callbacks=callbacks)
-        score = score_of(contender.model.predict(data.x_test, batch_size=256, verbose=0), data)
+        with _without_warnings():
+            contender.model.fit(batches, epochs=schedule.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+            score = score_of(contender.model.predict(data.x_test, batch_size=256, verbose=0), data)
     except QuantizationError as error:
         score, note = None, str(error)
     if method.kind is Kind.RCT:
@@ -196,6 +199,18 @@ def score_of(outputs: npt.NDArray[np.float32], data: Samples) -> float | None:
         return float(100.0 * (1.0 - np.square(wanted - outputs).sum() / np.square(wanted - wanted.mean(0)).sum()))
     classes = outputs[:, 0] > 0.0 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1)
     return float(100.0 * np.mean(classes == data.y_test))
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Holds back TensorFlow's advice against tracing often: every contender is another model."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Clock:

@@ -7,7 +7,7 @@ import rct_tflite as rct
 from rct_tflite.errors import ModelFileError, UnsupportedLayerError
 from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.tf_keras_models import tf_keras, tfmot, to_tf_keras
-from rct_tflite.training.tfmot_bridge import from_tfmot, quantization_aware
+from rct_tflite.training.tfmot_bridge import quantization_aware
 from tests.training.conftest import chain, compiled, small_model
 
 import keras  # isort: skip
@@ -124,7 +124,7 @@ def test_a_trained_model_is_taken_over(model, tmp_path):
     aware.save(path)
     expected = aware.predict(x, verbose=0)
     for source in (aware, path):
-        taken = from_tfmot(source)
+        taken = rct.from_tfmot(source)
         ranges = [layer for layer in taken.layers if isinstance(layer, ActivationRange)]
         assert all(int(layer.observed) for layer in ranges)
         unit = float(ranges[-1].maximum - ranges[-1].minimum) / 255.0
@@ -143,7 +143,7 @@ def test_a_trained_model_is_taken_over(model, tmp_path):
 
 def test_the_recipe_of_a_model_that_is_taken_over_rules_rounding_and_limits():
     x = floats(16, 6, 6, 2)
-    taken = from_tfmot(trained(small_model(), x), rct.Recipe(bits=4, max_bits=12, rounding="truncate"))
+    taken = rct.from_tfmot(trained(small_model(), x), rct.Recipe(bits=4, max_bits=12, rounding="truncate"))
     weight = taken.integer_weights[0]
     assert (int(weight.bits), weight.recipe.max_bits, str(weight.recipe.rounding)) == (8, 12, "truncate")
 
@@ -151,8 +151,8 @@ def test_the_recipe_of_a_model_that_is_taken_over_rules_rounding_and_limits():
 def test_what_cannot_be_taken_over_is_refused(tmp_path):
     (tmp_path / "damaged.h5").write_bytes(b"no model")
     with pytest.raises(ModelFileError, match=r"damaged\.h5"):
-        from_tfmot(tmp_path / "damaged.h5")
+        rct.from_tfmot(tmp_path / "damaged.h5")
     with pytest.raises(ModelFileError, match=r"rct\.quantize"):
-        from_tfmot(small_model())
+        rct.from_tfmot(small_model())
     with pytest.raises(ModelFileError, match="never trained"):
-        from_tfmot(quantization_aware(small_model()).model)
+        rct.from_tfmot(quantization_aware(small_model()).model)

@@ -70,7 +70,7 @@ def _diabetes(quick: bool) -> Experiment:
 
 
 def _short(schedule: Schedule) -> Schedule:
-    return replace(schedule, epochs=2, interval=5)
+    return replace(schedule, epochs=8, batch_size=32, interval=10)
 
 
 EXPERIMENTS: dict[str, Callable[[bool], Experiment]] = {
