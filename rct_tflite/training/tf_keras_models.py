@@ -4,6 +4,7 @@ tf_keras is imported by the functions that need it: it comes with the extra `qat
 """
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,13 @@ def tfmot() -> Any:
     Raises:
         ModuleNotFoundError: If the extra `qat` is not installed.
     """
+    for package in ("tensorflow_model_optimization", "tf_keras"):
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"Quantisation-aware training needs the package {package!r}, which is not installed. "
+                "Install it with: pip install 'rct-tflite[qat]'",
+                name=package,
+            )
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     getattr(tf, "keras").__version__  # noqa: B009, B018 (resolves the lazy module; nothing of it is used)
     try:

@@ -92,6 +92,12 @@ def test_importing_tfmot_leaves_the_process_as_it_was(monkeypatch):
     assert keras.__version__.startswith("3.")
 
 
+def test_without_the_extra_the_message_names_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"rct-tflite\[qat\]"):
+        quantization_aware(small_model())
+
+
 @pytest.mark.parametrize(
     ("model", "left_out"),
     [

@@ -61,7 +61,7 @@ def _text(quick: bool, name: str, network: str) -> Experiment:
         classes=1 + int(samples.y_train.max()),
     )
     schedule = text.LSTM_SCHEDULE if network == "lstm" else text.CONV_SCHEDULE
-    return Experiment(source, samples, build, _short(schedule) if quick else schedule)
+    return Experiment(source, samples, build, _short(schedule, 16) if quick else schedule)
 
 
 def _diabetes(quick: bool) -> Experiment:
@@ -69,8 +69,8 @@ def _diabetes(quick: bool) -> Experiment:
     return Experiment("scikit-learn diabetes", Samples(**data.diabetes()), diabetes.build, schedule)
 
 
-def _short(schedule: Schedule) -> Schedule:
-    return replace(schedule, epochs=8, batch_size=32, interval=10)
+def _short(schedule: Schedule, epochs: int = 8) -> Schedule:
+    return replace(schedule, epochs=epochs, batch_size=32, interval=10)
 
 
 EXPERIMENTS: dict[str, Callable[[bool], Experiment]] = {
