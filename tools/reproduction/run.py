@@ -26,7 +26,12 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(DEFAULT_METHODS), metavar="METHOD")
     parser.add_argument("--seeds", type=int, help="trainings of each method  [default: 3, quick: 1]")
     parser.add_argument("--epochs", type=int, help="of each training  [default: the experiment's]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append rows as they finish; those in it are kept")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="append rows as they finish, keep those in it; tables go into the .txt beside",
+    )
     return parser.parse_args(arguments)
 
 
@@ -46,6 +51,10 @@ class Results:
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row; the file is replaced whole, so that it can be read at any moment."""
         self.rows.append(row)
+        self.write()
+
+    def write(self) -> None:
+        """Writes the rows and the command that gives them."""
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             unfinished = self.file.with_suffix(".part")
@@ -86,16 +95,21 @@ def main(arguments: list[str] | None = None) -> int:
     command = shlex.join(["tools/reproduce", *(sys.argv[1:] if arguments is None else arguments)])
     results = Results(options.json, command)
     seeds = options.seeds or (1 if options.quick else 3)
+    tables = []
     try:
         for name in options.only or EXPERIMENTS:
             experiment = EXPERIMENTS[name](options.quick)
             if options.epochs:
                 experiment = replace(experiment, schedule=replace(experiment.schedule, epochs=options.epochs))
             rows = run(name, experiment, options.methods, seeds, results)
-            print(f"\n{name} on {experiment.data}, {experiment.schedule}\n{table(rows)}\n", flush=True)
+            tables.append(f"{name} on {experiment.data}, {experiment.schedule}\n{table(rows)}\n")
+            print(f"\n{tables[-1]}", flush=True)
     except RCTError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
+    if options.json:
+        results.write()
+        options.json.with_suffix(".txt").write_text("\n".join([f"{command}\n", *tables]))
     return 0
 
 
