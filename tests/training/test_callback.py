@@ -237,24 +237,26 @@ def gavg_of_batch(model, x, y):
     return [tf.reduce_mean(abs(g)) / weight.scale for g, weight in zip(gradients, model.integer_weights, strict=True)]
 
 
-@pytest.mark.parametrize(("together", "interval"), [(1, 6), (4, 4), (4, 6)])
+@pytest.mark.parametrize(("together", "interval"), [(1, 6), (4, 5), (4, 6)])
 def test_a_resumed_training_decides_as_an_uninterrupted_one(samples, tmp_path, together, interval):
     """Saved by a callback that comes before ours; executions of 4 and 2 steps; decisions at the end of an epoch."""
 
     def training(log, **options):
-        callback = rct.RCTCallback(3.0, 12.0, interval=interval, log=log, budget_bytes=180)
+        # Two layers get a bit with each decision: one more or less would show.
+        callback = rct.RCTCallback({"conv1": 1.0, "*": 1e6}, interval=interval, log=log)
         checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
         return fit(samples, checkpoint, callback, epochs=4, **options)[0]
 
     options = {"steps_per_execution": together} if together > 1 else {"run_eagerly": True}
-    whole = training(tmp_path / "whole.csv", model=compiled(rct.quantize(small_model()), **options))
+    whole = training(tmp_path / "whole.csv", model=compiled(rct.quantize(small_model(), rct.Recipe(bits=3)), **options))
     log = tmp_path / "resumed.csv"
     log.write_text((tmp_path / "whole.csv").read_text())
     loaded = rct.load_model(tmp_path / "2.keras")
     loaded.run_eagerly = together == 1
     resumed = training(log, model=loaded, initial_epoch=2)
     assert same(integers(resumed), integers(whole))
-    assert bits(resumed) == bits(whole) != [6, 6, 6]
+    assert bits(resumed) == bits(whole)
+    assert bits(whole)[2] < 8
     rows = [read_run_log(path).rows for path in (tmp_path / "whole.csv", log)]
     assert rows[0][:2] == rows[1][:2]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
