@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rct_tflite.errors import QuantizationError, RecipeError
+from rct_tflite.errors import DataError, QuantizationError, RecipeError
 from rct_tflite.training import replicas, rounding
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.losses import check_losses
@@ -80,6 +80,7 @@ class RCTModel(keras.Model):
     def train_step(self, data: Any) -> Any:
         """Runs one batch: forward, backward, and the update of integers and floats."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _check_numbers(x)
         weights = [weight for weight in self.integer_weights if weight.trainable]
         variables = self.trainable_variables
         values = [weight.dequantised() for weight in weights]
@@ -170,7 +171,21 @@ class RCTModel(keras.Model):
         return {**super().get_config(), "seed": self.seed}
 
 
+def _check_numbers(x: Any) -> None:
+    """Refuses samples that are no numbers.
+
+    Raises:
+        DataError: If an input is text, complex, or of another such dtype.
+    """
+    dtypes = [tf.as_dtype(value.dtype) for value in tf.nest.flatten(x)]
+    if not all(dtype.is_floating or dtype.is_integer or dtype.is_bool for dtype in dtypes):
+        raise DataError(
+            "A model trains on numbers. Expected floats or integers for each input. "
+            f"Received: dtypes {[dtype.name for dtype in dtypes]}. Convert the data first."
+        )
+
+
 def _is_finite(*values: Any) -> Any:
     """Whether all numbers of some float tensors are finite: one pass, and no tensor of their shape."""
-    sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in values if value.dtype.is_floating]
+    sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in values if tf.as_dtype(value.dtype).is_floating]
     return tf.reduce_all(tf.math.is_finite(tf.stack(sums))) if sums else tf.constant(True)

@@ -109,9 +109,12 @@ class _Graph:
 
     def _input(self, tensor: Any) -> Any:
         name = _input_name(self.function, tensor)
-        copied = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        indices = self._are_indices(tensor)
+        numbers = str(tensor.dtype).startswith(("int", "uint")) and not indices
+        dtype = "float32" if numbers else tensor.dtype  # Keras casts what it is given
+        copied = keras.Input(batch_shape=tensor.shape, dtype=dtype, name=name)
         # Within a nested model, whose inputs were rounded outside; indices are no activations.
-        bare = bool(self.path) or "float" not in str(tensor.dtype) or self._are_indices(tensor)
+        bare = bool(self.path) or indices or "float" not in str(dtype)
         self.values[id(tensor)] = _Value(copied, None if bare else name, prepared=True)
         return copied
 
@@ -173,10 +176,9 @@ class _Graph:
         results = keras.tree.flatten(copied(*args, **kwargs))
         if not is_model(layer):
             take_over(layer, copied)
-        if role is Role.HAND_ON or (prepares and sources[0].anchor is None):
-            return [
-                _Value(result, prepared=all(v.prepared and v.anchor is None for v in sources)) for result in results
-            ]
+        if role is Role.HAND_ON:
+            bare = all(value.prepared and value.anchor is None for value in sources)
+            return [_Value(result, prepared=bare) for result in results]
         if role is Role.MODEL:
             return [self._of_model(copied, position, result) for position, result in enumerate(results)]
         anchor = sources[0].anchor if fused else layer.name

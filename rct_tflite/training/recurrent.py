@@ -72,7 +72,9 @@ class _Recurrent:
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the layer, without its integers."""
-        return {**super().get_config(), "recipe": self.recipe.to_dict()}  # type: ignore[misc]
+        config = super().get_config()  # type: ignore[misc]
+        # Keras forgets the implementation, whose sums are rounded otherwise: training would not go on the same.
+        return {**config, "implementation": self.cell.implementation, "recipe": self.recipe.to_dict()}
 
 
 @keras.saving.register_keras_serializable("rct_tflite")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rct_tflite as rct
-from rct_tflite.errors import QuantizationError, UnsupportedLayerError
+from rct_tflite.errors import QuantizationError
 from rct_tflite.spec.quantization import top
 from rct_tflite.training.integer_weight import IntegerWeight, WeightShape
 from tests.training.test_rounding import uniform
@@ -130,13 +130,50 @@ def test_impossible_bits_are_refused(max_bits, bits):
         dense(weights_of(), max_bits=max_bits).set_bits(bits)
 
 
-def test_wrong_settings_are_refused():
-    with pytest.raises(UnsupportedLayerError, match="activation='tanh'"):
-        rct.layers.Dense(3, activation="tanh")
-    with pytest.raises(UnsupportedLayerError, match="padding='full'"):
-        rct.layers.Conv2D(3, 3, padding="full")
-    with pytest.raises(UnsupportedLayerError, match="Flatten"):
-        rct.layers.Dense(3).build((None, 4, 4))
+@pytest.mark.parametrize(
+    ("axes", "shape", "scale_shape"),
+    [
+        ((-1,), (3, 2, 5), (5,)),
+        ((-2, -1), (3, 3, 4, 2), (4, 2)),
+        ((-2,), (3, 3, 4, 2), (4, 1)),
+        ((-2,), (6, 3), (6, 1)),
+    ],
+)
+def test_scales_of_other_channel_axes(axes, shape, scale_shape):
+    weights = weights_of(shape)
+    weight = IntegerWeight(WeightShape(shape, axes), rct.Recipe(bits=8, per_channel=True, headroom=1.0))
+    weight.assign(weights)
+    assert tuple(weight.scale.shape) == scale_shape
+    moved = np.moveaxis(weights, [axis % len(shape) for axis in axes], range(len(axes)))
+    largest = np.abs(moved).reshape(*moved.shape[: len(axes)], -1).max(axis=-1)
+    assert np.array_equal(scale_array(weight).ravel(), (largest / np.float32(128)).ravel())
+    assert np.abs(weight.dequantised().numpy() - weights).max() <= 0.51 * scale_array(weight).max() * 2
+
+
+def test_gavg_of_rows_ignores_those_that_were_not_read():
+    weight = IntegerWeight(WeightShape((50, 4), (-2,), by_rows=True), rct.Recipe(bits=8))
+    weight.assign(weights_of((50, 4)))
+    gradient = np.zeros((50, 4), np.float32)
+    gradient[7] = 0.25 * weight.scale.numpy()
+    weight.apply_gradient(tf.constant(gradient), 1.0)
+    assert float(weight.gavg) == 0.25
+    assert 0.0 < float(weight.underflow) <= 1.0
+    weight.apply_gradient(tf.zeros((50, 4)), 1.0)  # no row at all: nothing is learned about the layer
+    assert float(weight.gavg) == 0.25
+
+
+def test_weight_decay_is_part_of_the_update():
+    weight = dense(weights_of(), bits=12, max_bits=16, rounding="truncate")
+    q = weight.integers.numpy().astype(np.int64)
+    weight.apply_gradient(tf.zeros((7, 9)), 0.5, decay=0.125)
+    assert np.array_equal(weight.integers.numpy(), q - np.trunc(q / 16))
+
+
+def test_a_frozen_recipe_stays_frozen():
+    layer = rct.layers.Dense(2, recipe=rct.Recipe(frozen=True))
+    layer.build((None, 3))
+    layer.trainable = True
+    assert not layer.integer_weights[0].trainable
 
 
 def test_activation_range_follows_and_clamps():
