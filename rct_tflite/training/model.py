@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from rct_tflite.errors import DataError, QuantizationError, RecipeError
 from rct_tflite.training import replicas, rounding
+from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.losses import check_losses
 from rct_tflite.training.optimizers import SGD
@@ -22,6 +23,11 @@ class RCTModel(keras.Model):
     Eager execution, a graph and several steps per execution give the same integers, bit for bit. XLA draws the
     same random numbers, but sums gradients in another order, so that its integers differ.
 
+    With `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, quantise and compile within
+    `strategy.scope()`. Gradients are summed over the replicas before they are rounded, and all replicas hold equal
+    integers after each step. As in Keras, batch normalisation sees its own replica's samples only, unless it is
+    `synchronized`. Over several workers, `fit` and `evaluate` take a `tf.data.Dataset`.
+
     Args:
         inputs: Input of the network, from `keras.Input`.
         outputs: Output of the network.
@@ -35,6 +41,8 @@ class RCTModel(keras.Model):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, *, seed: int = 0, **kwargs: Any):
         super().__init__(inputs, outputs, name=name, **kwargs)
         self.seed = seed
+        # Losses and metrics of several outputs go by the names of the layers, not of the ranges behind them.
+        self.output_names = [_layer_of(output).name for output in self.outputs]
         for position, (label, weight) in enumerate(self._labelled_weights()):
             weight.label = label
             weight.stream = rounding.stream_of(seed, position)
@@ -169,6 +177,12 @@ class RCTModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model, without its integers."""
         return {**super().get_config(), "seed": self.seed}
+
+
+def _layer_of(output: Any) -> Any:
+    """Returns the layer that computes an output, without the range behind it."""
+    layer, node_index, _ = output._keras_history
+    return _layer_of(layer._inbound_nodes[node_index].input_tensors[0]) if isinstance(layer, ActivationRange) else layer
 
 
 def _check_numbers(x: Any) -> None:

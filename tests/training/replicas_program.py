@@ -8,24 +8,19 @@ import json
 import os
 import sys
 
-KIND, RESULT, *WORKERS = sys.argv[1:]
-if WORKERS:
-    cluster = {"worker": [f"localhost:{port}" for port in WORKERS[1:]]}
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": int(WORKERS[0])}})
+import numpy as np
 
-import numpy as np  # noqa: E402
+import rct_tflite as rct
+from rct_tflite import training  # noqa: F401 (before Keras: it quiets TensorFlow's log)
 
-import rct_tflite as rct  # noqa: E402
-from rct_tflite import training  # noqa: E402, F401
-
-import keras  # noqa: E402  # isort: skip
-import tensorflow as tf  # noqa: E402  # isort: skip
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
 
 BITS, CHANGED_BITS = 8, 7
 
 
-def build(rounding, momentum):
-    keras.utils.set_random_seed(int(WORKERS[0]) if WORKERS else 0)  # the first worker's numbers count
+def build(rounding, momentum, seed):
+    keras.utils.set_random_seed(seed)
     inputs = keras.Input((6, 6, 2))
     x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
     x = keras.layers.BatchNormalization(synchronized=True, epsilon=0.25)(keras.layers.Conv2D(4, 1, name="point")(x))
@@ -47,10 +42,14 @@ def dataset():
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(16).with_options(options)
 
 
-def strategy_of():
-    if KIND == "workers":
+def strategy_of(kind, workers):
+    if kind == "workers":
+        cluster = {"worker": [f"localhost:{port}" for port in workers[1:]]}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": int(workers[0])}})
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if KIND == "mirrored":
+    if kind == "mirrored":
+        device = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
         return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     return tf.distribute.get_strategy()
 
@@ -61,22 +60,22 @@ def copies_of(strategy, model):
     return [[copy.numpy() for copy in each] for each in zip(*copies, strict=True)]
 
 
-def main():
-    if KIND == "mirrored":
-        device = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy, results = strategy_of(), {}
-    for rounding, momentum in (("truncate", 0.0), ("stochastic", 0.5)):
+def main(kind, result, *workers):
+    strategy, results = strategy_of(kind, workers), {}
+    for rounding, momentum in (("truncate", 0.0), ("stochastic", 0.5))[: 1 if kind == "alone" else 2]:
         with strategy.scope():
-            model = build(rounding, momentum)
+            model = build(rounding, momentum, seed=int(workers[0]) if workers else 0)  # the first worker's count
         first = model.fit(dataset(), epochs=1, verbose=0).history["loss"]
         model.integer_weights[0].set_bits(CHANGED_BITS)
         second = model.fit(dataset(), epochs=1, verbose=0).history["loss"]
         for replica, copies in enumerate(copies_of(strategy, model)):
             results |= {f"{rounding}/{replica}/{index}": copy for index, copy in enumerate(copies)}
         results[f"{rounding}/loss"] = np.array([*first, *second])
+        if momentum:
+            continue  # compared between replicas only: a sum that differs in its last bit may round otherwise
         results[f"{rounding}/evaluated"] = np.array(model.evaluate(dataset(), verbose=0, return_dict=True)["loss"])
-    np.savez(RESULT, **results)
+    np.savez(result, **results)
 
 
-main()
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -328,7 +328,9 @@ class OwnLoss(keras.losses.Loss):
 def test_own_losses_datasets_and_keras_callbacks(samples, tmp_path):
     x, y = samples
     model = rct.quantize(small_model())
-    model.compile(rct.optimizers.SGD(0.1), OwnLoss(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="own")])
+    model.compile(
+        rct.optimizers.SGD(0.1), OwnLoss(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="own")], **EAGER
+    )
     data = tf.data.Dataset.from_tensor_slices((x, y[:, None])).batch(16)
     callbacks = [
         keras.callbacks.EarlyStopping(monitor="loss", patience=0, min_delta=10.0),
