@@ -24,6 +24,7 @@ from models.digits import model as digits  # noqa: E402
 from models.digits.drift import rotate  # noqa: E402
 from rct_tflite.cli.output import format_interval  # noqa: E402
 from rct_tflite.energy.estimate import Interval  # noqa: E402
+from rct_tflite.export.run_picture import draw_run  # noqa: E402
 from rct_tflite.firmware.build import build_project  # noqa: E402
 from rct_tflite.firmware.manifest import Project, read_project  # noqa: E402
 from rct_tflite.firmware.parameters import tuned_model  # noqa: E402
@@ -31,9 +32,9 @@ from rct_tflite.firmware.samples import Samples, read_samples  # noqa: E402
 from rct_tflite.firmware.session import fine_tune, host_runner  # noqa: E402
 from rct_tflite.reference.network import ReferenceNetwork  # noqa: E402
 from rct_tflite.reference.trainer import ReferenceTrainer  # noqa: E402
+from rct_tflite.spec.run_log import read_run_log  # noqa: E402
 from rct_tflite.tflite.oracle import run_micro  # noqa: E402
 from rct_tflite.training.memory import parameter_bytes  # noqa: E402
-from tools.training_picture import draw_training  # noqa: E402
 
 TARGET = "cortex-m7"
 DRIFT_DEGREES = 30.0
@@ -51,6 +52,11 @@ class Files:
     def keras(self) -> Path:
         """The trained model."""
         return self.folder / "digits.keras"
+
+    @property
+    def log(self) -> Path:
+        """One row an epoch, for `rct-tflite report`."""
+        return self.folder / "training.jsonl"
 
     @property
     def picture(self) -> Path:
@@ -112,13 +118,13 @@ def main() -> None:
 
 
 def _train(files: Files) -> dict[str, Any]:
-    model = digits.train(callback=rct.RCTCallback(verbose=1))
+    model = digits.train(callback=rct.RCTCallback(log=files.log, verbose=1))
     model.save(files.keras)
-    draw_training(model.history.history, [layer.name for layer in model.quantized_layers], files.picture)
+    draw_run(read_run_log(files.log), files.picture)
     size = parameter_bytes(model)
     return {
         "parameter_bytes": {"rct": size.rct, "float32": size.float32, "qat": size.qat},
-        "bits": {layer.name: int(layer.bits) for layer in model.quantized_layers},
+        "bits": {weight.label: int(weight.bits) for weight in model.integer_weights},
     }
 
 

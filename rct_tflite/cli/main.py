@@ -11,6 +11,8 @@ import click
 from rct_tflite.errors import RCTError
 
 COMMANDS = {
+    "report": "Draw the log of a training: bits, Gavg, underflow, bytes, energy.",
+    "compare": "Train one architecture in float32, with QAT and on integers only, side by side.",
     "export": "Write a trained .keras model as .tflite and C project for a target.",
     "build": "Compile an exported project for its target.",
     "run": "Run a built project on an emulated core: results, instructions, energy.",
@@ -23,6 +25,8 @@ stand here, so that listing them imports none of the modules."""
 EXTRA_OF = {
     "keras": "train",
     "tensorflow": "train",
+    "tensorflow_model_optimization": "qat",
+    "tf_keras": "qat",
     "capstone": "emulate",
     "unicorn": "emulate",
     "ziglang": "emulate",

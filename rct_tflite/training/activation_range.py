@@ -5,13 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rct_tflite.training import replicas
+
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class ActivationRange(keras.layers.Layer):
     """Rounds activations to int8 over a moving average of their range; the gradient passes straight through.
 
     Before the first training batch, activations pass unchanged. Values outside of the range are clamped and
-    have no gradient.
+    have no gradient. On several replicas the range is that of the whole batch.
 
     Args:
         momentum: Weight of the past in the moving average, 0 to 1.
@@ -30,30 +32,34 @@ class ActivationRange(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Adds the variables of the range."""
         del input_shape
-        self.minimum = self._add_state("minimum", "float32")
-        self.maximum = self._add_state("maximum", "float32")
-        self.observed = self._add_state("observed", "int32")
-
-    def _add_state(self, name: str, dtype: str) -> Any:
-        return self.add_weight(name=name, shape=(), dtype=dtype, initializer="zeros", trainable=False, autocast=False)
+        with keras.name_scope(self.name):
+            self.minimum = replicas.state_variable("minimum", "float32")
+            self.maximum = replicas.state_variable("maximum", "float32")
+            self.observed = replicas.state_variable("observed", "int32")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Returns the rounded activations; in training, follows their range first."""
         if training:
-            self._observe(inputs)
-        seen = self.observed.value > 0
+            minimum, maximum = self._observe(inputs)
+            return tf.quantization.fake_quant_with_min_max_vars(inputs, minimum, maximum, num_bits=8)
+        minimum, maximum = tf.convert_to_tensor(self.minimum.value), tf.convert_to_tensor(self.maximum.value)
+        seen = tf.convert_to_tensor(self.observed.value) > 0
         # An unseen range is empty: the grid of [0, 1] stands in, and its result is not used.
-        maximum = tf.where(seen, self.maximum.value, 1.0)
-        rounded = tf.quantization.fake_quant_with_min_max_vars(inputs, self.minimum.value, maximum, num_bits=8)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(
+            inputs, minimum, tf.where(seen, maximum, 1.0), num_bits=8
+        )
         return tf.where(seen, rounded, inputs)
 
-    def _observe(self, inputs: Any) -> None:
-        past = tf.where(self.observed.value > 0, self.momentum, 0.0)
-        lowest = tf.minimum(tf.reduce_min(inputs), 0.0)
-        highest = tf.maximum(tf.reduce_max(inputs), 0.0)
-        self.minimum.assign(past * self.minimum.value + (1.0 - past) * lowest)
-        self.maximum.assign(past * self.maximum.value + (1.0 - past) * highest)
+    def _observe(self, inputs: Any) -> tuple[Any, Any]:
+        """Follows the range and returns it."""
+        past = tf.where(tf.convert_to_tensor(self.observed.value) > 0, self.momentum, 0.0)
+        lowest, highest = replicas.range_of(tf.stop_gradient(inputs))
+        minimum = past * self.minimum.value + (1.0 - past) * lowest
+        maximum = past * self.maximum.value + (1.0 - past) * highest
+        self.minimum.assign(minimum)
+        self.maximum.assign(maximum)
         self.observed.assign(self.observed.value + 1)
+        return minimum, maximum
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the input's shape."""

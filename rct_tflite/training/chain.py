@@ -1,4 +1,4 @@
-"""Reading a Keras model as a chain of layers, and grouping what computes as one op on the device."""
+"""Reading a quantised model as a chain of layers, and grouping what computes as one op on the device."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import keras
 from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.spec.graph import Activation
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.layers import Conv2D, Dense
 
 SUPPORTED = (
-    "Conv2D, Dense, BatchNormalization, ReLU (also max_value=6), Activation('relu'), MaxPooling2D, "
-    "AveragePooling2D, Flatten, Reshape, Dropout"
+    "rct.layers.Conv2D and Dense with their ActivationRange, BatchNormalization, ReLU (also max_value=6), "
+    "Activation('relu'), MaxPooling2D, AveragePooling2D, Flatten, Reshape, Dropout"
 )
 POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 _SOFTMAX = "the network must end in logits: remove the softmax and use a loss with from_logits=True. The argmax stays"
@@ -40,7 +40,7 @@ class Stage:
         batch_norm: Folded into the weights.
         activation_layer: A layer of its own that is fused; None also where the layer itself has the activation.
         activation: The fused activation.
-        range: The quantisation of the result; None in a model that is not quantised yet.
+        range: The quantisation of the result; None where it is missing.
     """
 
     link: Link
@@ -54,20 +54,12 @@ def links_of(model: Any) -> list[Link]:
     """Returns the layers between the model's input and its output, first layer first.
 
     Raises:
-        UnsupportedLayerError: If the model is not built, or is not a chain.
+        UnsupportedLayerError: If the model is not a chain.
     """
-    if not isinstance(model, keras.Model):
-        raise UnsupportedLayerError(
-            f"This is not a Keras model. Received: {type(model).__module__}.{type(model).__name__}."
-        )
-    if not getattr(model, "inputs", None):
-        raise UnsupportedLayerError(
-            f"The layers of {model.name!r} are not known. Expected a Sequential model with a keras.Input, or a "
-            "functional one. Received: a model without input. Start it with keras.Input(shape)."
-        )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UnsupportedLayerError(
-            f"Model {model.name!r} is not a chain of layers. Expected one input and one output. "
+            f"Model {model.name!r} trains in Keras, but cannot be exported yet: it is not a chain of layers. "
+            "Expected one input and one output. "
             f"Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs."
         )
     links: list[Link] = []
@@ -77,7 +69,8 @@ def links_of(model: Any) -> list[Link]:
         sources = layer._inbound_nodes[node_index].input_tensors
         if len(sources) != 1 or any(link.layer is layer for link in links):
             raise UnsupportedLayerError(
-                f"Model {model.name!r} is not a chain of layers. Expected every layer to have one input and one use. "
+                f"Model {model.name!r} trains in Keras, but cannot be exported yet: it is not a chain of layers. "
+                "Expected every layer to have one input and one use. "
                 f"Received: layer {layer.name!r} ({type(layer).__name__}) with {len(sources)} inputs or several uses."
             )
         links.append(Link(layer, tuple(sources[0].shape[1:]), tuple(tensor.shape[1:])))
@@ -110,8 +103,8 @@ def refuse(model: Any, problems: Sequence[str]) -> None:
     if problems:
         listed = "".join(f"\n  - {problem}." for problem in problems)
         raise UnsupportedLayerError(
-            f"Model {model.name!r} cannot be quantised. Expected a chain of: {SUPPORTED}. Received:{listed}\n"
-            "Nothing was changed: replace these layers and try again."
+            f"Model {model.name!r} trains in Keras, but cannot be exported yet. Expected a chain of: {SUPPORTED}. "
+            f"Received:{listed}\nReplace these layers, or keep the model in Keras."
         )
 
 
@@ -168,7 +161,7 @@ PLAIN_CHECKS: dict[type, Check] = {
     keras.layers.Reshape: lambda _: None,
     keras.layers.Dropout: lambda _: None,
 }
-"""The layers that a quantised model holds as they are."""
+"""The layers that are exported as they are."""
 
 
 def stages_of(model: Any, links: Sequence[Link]) -> list[Stage]:
@@ -202,8 +195,8 @@ _ACTIVATIONS = {"linear": Activation.NONE, "relu": Activation.RELU, "relu6": Act
 
 
 def is_compute(layer: Any) -> bool:
-    """Whether the layer has weights that are quantised."""
-    return isinstance(layer, (QuantizedLayer, keras.layers.Conv2D, keras.layers.Dense))
+    """Whether the layer has integer weights."""
+    return isinstance(layer, (Conv2D, Dense))
 
 
 def _fuse_batch_norm(stages: list[Stage], layer: Any) -> str | None:

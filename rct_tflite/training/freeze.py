@@ -20,10 +20,20 @@ from rct_tflite.spec.graph import (
 from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import EXPORT_BITS, AffineQuantization, affine_from_range, round_scale
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.chain import PLAIN_CHECKS, POOLING, Check, Stage, check_layers, links_of, stages_of
+from rct_tflite.training.chain import (
+    PLAIN_CHECKS,
+    POOLING,
+    Check,
+    Stage,
+    check_activation,
+    check_format,
+    check_layers,
+    links_of,
+    stages_of,
+)
 from rct_tflite.training.layers import Conv2D, Dense
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.quantized_layer import Quantized
 
 _SMALLEST_SHARE = 2.0**-16
 """A channel's scale is at least this share of the layer's largest: a bias divided by it still fits an int32."""
@@ -55,7 +65,7 @@ def freeze(model: RCTModel) -> TrainedNetwork:
             f"The input of model {model.name!r} has no quantisation. Expected an rct.layers.ActivationRange "
             f"directly after the input. Received: {type(links[0].layer).__name__} {links[0].layer.name!r}."
         )
-    roundings = sorted({str(layer.recipe.rounding) for layer in model.quantized_layers})
+    roundings = sorted({str(weight.recipe.rounding) for weight in model.integer_weights})
     if len(roundings) != 1:
         raise QuantizationError(f"All layers must round alike. Expected one rounding. Received: {roundings}.")
     network_input = current = _quantization(links[0].layer)
@@ -63,7 +73,7 @@ def freeze(model: RCTModel) -> TrainedNetwork:
     for stage in stages:
         if isinstance(stage.link.layer, keras.layers.Dropout):
             continue
-        if isinstance(stage.link.layer, QuantizedLayer):
+        if isinstance(stage.link.layer, Quantized):
             current = _output_quantization(stage)
         layers.append(_layer(stage, current))
     return TrainedNetwork(model.name, model.input_shape[1:], network_input, tuple(layers), roundings[0])
@@ -72,14 +82,20 @@ def freeze(model: RCTModel) -> TrainedNetwork:
 _CHECKS: dict[type, Check] = {
     **PLAIN_CHECKS,
     ActivationRange: lambda _: None,
-    Conv2D: lambda _: None,
-    Dense: lambda _: None,
+    Conv2D: lambda layer: _check_conv(layer),
+    Dense: check_activation,
 }
+
+
+def _check_conv(layer: Any) -> str | None:
+    if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
+        return f"dilation_rate and groups must be 1, but they are {tuple(layer.dilation_rate)} and {layer.groups}"
+    return check_format(layer) or check_activation(layer)
 
 
 def _quantization(layer: ActivationRange) -> AffineQuantization:
     try:
-        return affine_from_range(float(layer.minimum), float(layer.maximum))
+        return affine_from_range(float(layer.minimum.numpy()), float(layer.maximum.numpy()))
     except QuantizationError as error:
         raise QuantizationError(f"Layer {layer.name!r}: {error}") from error
 
@@ -98,7 +114,7 @@ def _layer(stage: Stage, output: AffineQuantization) -> TrainedLayer:
     layer = stage.link.layer
     kind, options = _op(stage)
     shape = tuple(int(size) for size in stage.link.output_shape if size is not None)
-    weights = _weights(layer, stage.batch_norm) if isinstance(layer, QuantizedLayer) else None
+    weights = _weights(layer, stage.batch_norm) if isinstance(layer, Quantized) else None
     return TrainedLayer(layer.name, kind, options, shape, output, weights)
 
 
@@ -124,15 +140,16 @@ def _padding(layer: Any) -> Padding:
     return Padding.SAME if layer.padding == "same" else Padding.VALID
 
 
-def _weights(layer: QuantizedLayer, batch_norm: Any) -> TrainedWeights:
-    bits = int(layer.bits)
+def _weights(layer: Any, batch_norm: Any) -> TrainedWeights:
+    (weight,) = layer.integer_weights
+    bits = int(weight.bits.numpy())
     if bits > EXPORT_BITS:
         raise QuantizationError(
             f"Layer {layer.name!r} is too wide for a .tflite of int8 weights. Expected at most {EXPORT_BITS} bits. "
             f"Received: {bits} bits. Train with Recipe(max_bits={EXPORT_BITS})."
         )
-    integers = layer.kernel_q.numpy().astype(np.int64)
-    scales = np.atleast_1d(layer.scale.numpy().astype(np.float64))
+    integers = weight.integers.numpy().astype(np.int64)
+    scales = np.atleast_1d(weight.scale.numpy().astype(np.float64))
     bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(integers.shape[-1])
     if batch_norm is not None:
         integers, scales, bias = _fold(integers, scales, bias, batch_norm)
@@ -142,7 +159,7 @@ def _weights(layer: QuantizedLayer, batch_norm: Any) -> TrainedWeights:
         )
     rounded = np.array([round_scale(float(scale)) for scale in scales])
     # Keras has the output channels last, TFLite first.
-    return TrainedWeights(np.moveaxis(integers, -1, 0).astype(np.int8), rounded, bias, bits, bool(layer.trainable))
+    return TrainedWeights(np.moveaxis(integers, -1, 0).astype(np.int8), rounded, bias, bits, bool(weight.trainable))
 
 
 def _fold(

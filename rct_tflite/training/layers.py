@@ -1,114 +1,106 @@
-"""The layers of `rct.layers`: Keras layers whose kernels are integers."""
+"""The layers of `rct.layers`: Keras layers whose weights are integers.
+
+Each takes the arguments of the Keras layer of its name, and `recipe`. A Keras layer's `kernel` (`embeddings`,
+`recurrent_kernel`, ...) reads as float32; the integers are in `layer.integer_weights`.
+"""
 
 from typing import Any
 
 import keras
+import numpy as np
 
-from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.quantized_layer import IntegerTensor, Quantized
+from rct_tflite.training.recurrent import GRU, LSTM
 
-__all__ = ["ActivationRange", "Conv2D", "Dense"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "ActivationRange",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Dense",
+    "DepthwiseConv2D",
+    "Embedding",
+    "SeparableConv1D",
+    "SeparableConv2D",
+]
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
-class Dense(QuantizedLayer):
-    """Fully connected layer on (batch, depth).
-
-    Args:
-        units: Number of outputs.
-        **kwargs: `activation`, `use_bias`, `kernel_initializer`, `bias_initializer` and `recipe` of
-            `QuantizedLayer`, and Keras's `name` and `trainable`.
+class Dense(Quantized, keras.layers.Dense):
+    """`keras.layers.Dense` with an integer kernel of shape (depth, units).
 
     Example:
         >>> layer = Dense(3)
-        >>> layer(keras.ops.ones((1, 4))).shape, layer.kernel_q.dtype
+        >>> layer(keras.ops.ones((1, 4))).shape, layer.integer_weights[0].integers.dtype
         (TensorShape([1, 3]), 'int8')
     """
 
-    def __init__(self, units: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.units = units
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Adds the weights: `kernel_q` is (depth, units)."""
-        if len(input_shape) != 2 or input_shape[-1] is None:
-            raise UnsupportedLayerError(
-                f"Layer {self.name!r} (Dense) expects inputs of shape (batch, depth). "
-                f"Received: input_shape={tuple(input_shape)}. Put a Flatten layer before it."
-            )
-        self.build_weights((int(input_shape[-1]), self.units))
-
-    def call(self, inputs: Any) -> Any:
-        """Returns (batch, units)."""
-        return self.finish(keras.ops.matmul(inputs, self.kernel()))
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Returns (batch, units)."""
-        return (*input_shape[:-1], self.units)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what rebuilds the layer, without its integers."""
-        return {**super().get_config(), "units": self.units}
+    _kernel = IntegerTensor("kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
-class Conv2D(QuantizedLayer):
-    """2D convolution on (batch, height, width, channels).
+class Conv1D(Quantized, keras.layers.Conv1D):
+    """`keras.layers.Conv1D` with an integer kernel of shape (width, input channels / groups, filters)."""
 
-    Args:
-        filters: Number of output channels.
-        kernel_size: Height and width, or one number for both.
-        strides: Vertical and horizontal, or one number for both.
-        padding: "valid" or "same".
-        **kwargs: `activation`, `use_bias`, `kernel_initializer`, `bias_initializer` and `recipe` of
-            `QuantizedLayer`, and Keras's `name` and `trainable`.
+    _kernel = IntegerTensor("kernel", -1)
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class Conv2D(Quantized, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with an integer kernel of shape (height, width, input channels / groups, filters)."""
+
+    _kernel = IntegerTensor("kernel", -1)
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class Conv2DTranspose(Quantized, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with an integer kernel of shape (height, width, filters, input channels)."""
+
+    kernel = IntegerTensor("kernel", -2)
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class DepthwiseConv2D(Quantized, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with an integer kernel of shape (height, width, channels, multiplier).
+
+    Its output channels are the last two axes.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = 1,
-        padding: str = "valid",
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = _pair(kernel_size)
-        self.strides = _pair(strides)
-        self.padding = padding
-        if padding not in ("valid", "same"):
-            raise UnsupportedLayerError(
-                f"Layer {self.name!r} (Conv2D) has an unknown padding. Expected 'valid' or 'same'. "
-                f"Received: padding={padding!r}."
-            )
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Adds the weights: `kernel_q` is (kernel_h, kernel_w, input channels, filters)."""
-        if len(input_shape) != 4 or input_shape[-1] is None:
-            raise UnsupportedLayerError(
-                f"Layer {self.name!r} (Conv2D) expects inputs of shape (batch, height, width, channels). "
-                f"Received: input_shape={tuple(input_shape)}."
-            )
-        self.build_weights((*self.kernel_size, int(input_shape[-1]), self.filters))
-
-    def call(self, inputs: Any) -> Any:
-        """Returns (batch, height, width, filters)."""
-        return self.finish(
-            keras.ops.conv(inputs, self.kernel(), self.strides, self.padding, data_format="channels_last")
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what rebuilds the layer, without its integers."""
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-        }
+    kernel = IntegerTensor("kernel", -2, -1)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+@keras.saving.register_keras_serializable("rct_tflite")
+class SeparableConv1D(Quantized, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with an integer depthwise and an integer pointwise kernel."""
+
+    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
+    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class SeparableConv2D(Quantized, keras.layers.SeparableConv2D):
+    """`keras.layers.SeparableConv2D` with an integer depthwise and an integer pointwise kernel."""
+
+    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
+    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class Embedding(Quantized, keras.layers.Embedding):
+    """`keras.layers.Embedding` with an integer table of shape (input_dim, output_dim).
+
+    Per channel means per row. Gavg and underflow are taken over the rows that a batch reads.
+    """
+
+    reads_rows = True
+    _embeddings = IntegerTensor("embeddings", -2)
+
+    def __init__(self, input_dim: int, output_dim: int, *args: Any, weights: Any = None, **kwargs: Any):
+        super().__init__(input_dim, output_dim, *args, **kwargs)
+        if weights is not None:
+            table = weights[0] if isinstance(weights, list) and len(weights) == 1 else weights
+            self.build()
+            self.integer_weights[0].assign(np.asarray(table, np.float32))

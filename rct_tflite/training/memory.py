@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.activation_range import ActivationRange
+from rct_tflite.training.integer_weight import IntegerWeight
 
 _FLOAT_BYTES = 4
 _QAT_BYTES = 5
@@ -20,11 +21,13 @@ class ParameterBytes:
         rct: Weights at their bit-widths, packed; their scales, biases and batch normalisation in float32.
         float32: Weights, biases and batch normalisation in float32.
         qat: Weights at 8 + 32 bits; biases and batch normalisation in float32. Its scales are not counted.
+        optimizer: What the optimizer holds beside `rct`: momentum, 0 by default.
     """
 
     rct: int
     float32: int
     qat: int
+    optimizer: int = 0
 
 
 def parameter_bytes(model: Any) -> ParameterBytes:
@@ -33,17 +36,20 @@ def parameter_bytes(model: Any) -> ParameterBytes:
     Args:
         model: An `RCTModel`.
     """
-    packed = weights = scales = others = 0
-    for layer in model.layers:
-        if isinstance(layer, QuantizedLayer):
-            packed += (layer.weight_count * int(layer.bits) + 7) // 8
-            weights += layer.weight_count
-            scales += int(keras.ops.size(layer.scale))
-            others += layer.bias.shape[0] if layer.use_bias else 0
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            others += layer.count_params()
+    weights = model.integer_weights
+    count = sum(weight.weight_count for weight in weights)
+    packed = sum((weight.weight_count * int(weight.bits.numpy()) + 7) // 8 for weight in weights)
+    scales = sum(int(keras.ops.size(weight.scale)) for weight in weights)
+    others = sum(
+        int(keras.ops.size(variable))
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, (IntegerWeight, ActivationRange))
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables)
+        if str(variable.dtype).startswith("float")
+    )
     return ParameterBytes(
         rct=packed + _FLOAT_BYTES * (scales + others),
-        float32=_FLOAT_BYTES * (weights + others),
-        qat=_QAT_BYTES * weights + _FLOAT_BYTES * others,
+        float32=_FLOAT_BYTES * (count + others),
+        qat=_QAT_BYTES * count + _FLOAT_BYTES * others,
+        optimizer=model.optimizer.state_bytes if getattr(model, "optimizer", None) is not None else 0,
     )

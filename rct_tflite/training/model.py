@@ -5,10 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rct_tflite.errors import QuantizationError, RecipeError
-from rct_tflite.training import rounding
+from rct_tflite.errors import DataError, QuantizationError, RecipeError
+from rct_tflite.training import replicas, rounding
+from rct_tflite.training.activation_range import ActivationRange
+from rct_tflite.training.integer_weight import IntegerWeight, active_weights
+from rct_tflite.training.losses import check_losses
 from rct_tflite.training.optimizers import SGD
-from rct_tflite.training.quantized_layer import QuantizedLayer, active_kernels
+from rct_tflite.training.quantized_layer import labelled_weights
 
 _NOT_FINITE = "is not a finite number"
 
@@ -19,6 +22,11 @@ class RCTModel(keras.Model):
 
     Eager execution, a graph and several steps per execution give the same integers, bit for bit. XLA draws the
     same random numbers, but sums gradients in another order, so that its integers differ.
+
+    With `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, quantise and compile within
+    `strategy.scope()`. Gradients are summed over the replicas before they are rounded, and all replicas hold equal
+    integers after each step. As in Keras, batch normalisation sees its own replica's samples only, unless it is
+    `synchronized`. Over several workers, `fit` and `evaluate` take a `tf.data.Dataset`.
 
     Args:
         inputs: Input of the network, from `keras.Input`.
@@ -33,37 +41,44 @@ class RCTModel(keras.Model):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, *, seed: int = 0, **kwargs: Any):
         super().__init__(inputs, outputs, name=name, **kwargs)
         self.seed = seed
-        for position, layer in enumerate(self.quantized_layers):
-            layer.stream = rounding.stream_of(seed, position)
+        # Losses and metrics of several outputs go by the names of the layers, not of the ranges behind them.
+        self.output_names = [_layer_of(output).name for output in self.outputs]
+        for position, (label, weight) in enumerate(self._labelled_weights()):
+            weight.label = label
+            weight.stream = rounding.stream_of(seed, position)
+
+    def _labelled_weights(self) -> list[tuple[str, IntegerWeight]]:
+        seen: dict[int, tuple[str, IntegerWeight]] = {}
+        for label, weight in labelled_weights(self.layers):
+            seen.setdefault(id(weight), (label, weight))
+        return list(seen.values())
 
     @property
-    def quantized_layers(self) -> list[QuantizedLayer]:
-        """The layers with integer kernels, first layer first."""
-        return [layer for layer in self.layers if isinstance(layer, QuantizedLayer)]
+    def integer_weights(self) -> list[IntegerWeight]:
+        """The weights that are kept as integers, also those of nested models; a shared one once; first layer first."""
+        return [weight for _, weight in self._labelled_weights()]
 
     def compile(self, optimizer: Any = None, loss: Any = None, **kwargs: Any) -> None:
         """Configures training, as in Keras.
 
         Args:
             optimizer: An `rct.optimizers.SGD`.
-            loss: Loss on logits.
+            loss: As in Keras, one or several. A cross-entropy needs from_logits=True unless the output is a softmax
+                or a sigmoid.
             **kwargs: Passed on to `keras.Model.compile`. XLA is off unless asked for.
 
         Raises:
-            RecipeError: If the optimizer cannot update integers, or the loss expects probabilities.
+            RecipeError: If the optimizer cannot update integers, or a loss expects probabilities of logits.
         """
         if not isinstance(optimizer, SGD):
             raise RecipeError(
                 "This optimizer cannot update integers, or would keep floats of every kernel's shape. "
                 f"Expected rct.optimizers.SGD(learning_rate). Received: optimizer={optimizer!r}."
             )
-        if _expects_probabilities(loss):
-            raise RecipeError(
-                "The model returns logits, but the loss expects probabilities. "
-                f"Received: loss={loss!r}. Use the loss class with from_logits=True."
-            )
+        check_losses(self, loss)
         kwargs.setdefault("jit_compile", False)  # under XLA a gradient that is not finite cannot stop the training
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        optimizer.build_integers(self.integer_weights)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as it was when it was saved, with the optimizer's state."""
@@ -73,44 +88,68 @@ class RCTModel(keras.Model):
     def train_step(self, data: Any) -> Any:
         """Runs one batch: forward, backward, and the update of integers and floats."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        layers = [layer for layer in self.quantized_layers if layer.trainable]
+        _check_numbers(x)
+        weights = [weight for weight in self.integer_weights if weight.trainable]
         variables = self.trainable_variables
-        kernels = [layer.dequantised() for layer in layers]
+        values = [weight.dequantised() for weight in weights]
         moving = self._moving_statistics()
         before = [tf.identity(variable.value) for variable in moving]
-        with tf.GradientTape() as tape:
-            for kernel in kernels:
-                tape.watch(kernel)
-            with active_kernels({id(layer): kernel for layer, kernel in zip(layers, kernels, strict=True)}):
-                y_pred = self(x, training=True)
+        with tf.GradientTape() as tape, active_weights(weights, values):
+            for value in values:
+                tape.watch(value)
+            y_pred = self(x, training=True)
             loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-        sources = [*kernels, *(variable.value for variable in variables)]
-        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
-        names = [*(layer.name for layer in layers), *(variable.path for variable in variables)]
-        finite = _finite(x, loss, dict(zip(names, gradients, strict=True)))
+        sources = [*values, *(variable.value for variable in variables)]
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, sources, unconnected_gradients="zero")]
+        gradients, (good_input, good_loss) = replicas.summed(
+            gradients, [_is_finite(*tf.nest.flatten(x)), _is_finite(loss)]
+        )
+        names = [*(weight.label for weight in weights), *(variable.path for variable in variables)]
+        finite = {"input of the model": good_input}
+        finite |= {f"gradient of {name}": _is_finite(gradient) for name, gradient in zip(names, gradients, strict=True)}
+        finite["loss"] = good_loss
         sound = tf.reduce_all(tf.stack(list(finite.values())))
         # A spoiled batch must change nothing: statistics go back to what they were, gradients become 0.
         for variable, value in zip(moving, before, strict=True):
-            variable.assign(tf.where(sound, variable.value, value))
-        self.optimizer.apply_all(layers, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
+            variable.assign(tf.where(sound, tf.convert_to_tensor(variable.value), value))
+        self.optimizer.apply_all(weights, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
         for what, good in finite.items():
             tf.debugging.Assert(good, [f"The {what} {_NOT_FINITE}."])
+        return self._metrics_of(data, y_pred, tf.where(sound, loss, float("nan")))
+
+    def _metrics_of(self, data: Any, y_pred: Any, loss: Any) -> Any:
         # XLA drops the assertions, and rounding to int8 can make a number of NaN: the loss shows it in any case.
-        loss = tf.where(sound, loss, float("nan"))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        samples = tf.shape(tf.nest.flatten(x)[0])[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+                metric.update_state(
+                    loss * float(replicas.count()), sample_weight=samples
+                )  # the loss is a replica's share
+        return replicas.for_mean(self.compute_metrics(x, y, y_pred, sample_weight=sample_weight))
+
+    def test_step(self, data: Any) -> Any:
+        """Evaluates one batch."""
+        return replicas.for_mean(super().test_step(data))
 
     def _moving_statistics(self) -> list[Any]:
-        """Returns the floats that a forward pass in training changes: activation ranges, moving means."""
+        """Returns the numbers that a forward pass in training changes: activation ranges, moving means."""
         return [
             variable
-            for layer in self.layers
-            if not isinstance(layer, QuantizedLayer)
-            for variable in layer.non_trainable_variables
-            if str(variable.dtype).startswith("float")
+            for layer in self._flatten_layers(include_self=False)
+            if not isinstance(layer, IntegerWeight)
+            for variable in layer._non_trainable_variables
+            if str(variable.dtype).startswith(("float", "int"))
         ]
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras averages the first batch over the workers to learn its shapes, which fails outside of a function.
+        with self.distribute_strategy.scope():
+            if iterator is not None and replicas.workers() > 1:
+                _, _, batches = next(iterator.enumerate_epoch())
+                data_batch = replicas.first_local(next(batches))
+                iterator = None
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls; a gradient that is not finite stops it with a named layer."""
@@ -140,16 +179,27 @@ class RCTModel(keras.Model):
         return {**super().get_config(), "seed": self.seed}
 
 
-def _finite(x: Any, loss: Any, gradients: dict[str, Any]) -> dict[str, Any]:
-    """Returns, for what a batch computes, whether all of its numbers are finite; what comes first is named first."""
-    checked = {"input of the model": tf.nest.flatten(x)[0]}
-    checked |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
-    checked["loss"] = loss
-    return {what: tf.reduce_all(tf.math.is_finite(tf.cast(value, tf.float32))) for what, value in checked.items()}
+def _layer_of(output: Any) -> Any:
+    """Returns the layer that computes an output, without the range behind it."""
+    layer, node_index, _ = output._keras_history
+    return _layer_of(layer._inbound_nodes[node_index].input_tensors[0]) if isinstance(layer, ActivationRange) else layer
 
 
-def _expects_probabilities(loss: Any) -> bool:
-    """Whether a cross-entropy is set up for probabilities. Our outputs are logits."""
-    if isinstance(loss, str):
-        return loss.lower().replace("_", "").endswith("crossentropy")
-    return isinstance(loss, keras.losses.Loss) and not loss.get_config().get("from_logits", True)
+def _check_numbers(x: Any) -> None:
+    """Refuses samples that are no numbers.
+
+    Raises:
+        DataError: If an input is text, complex, or of another such dtype.
+    """
+    dtypes = [tf.as_dtype(value.dtype) for value in tf.nest.flatten(x)]
+    if not all(dtype.is_floating or dtype.is_integer or dtype.is_bool for dtype in dtypes):
+        raise DataError(
+            "A model trains on numbers. Expected floats or integers for each input. "
+            f"Received: dtypes {[dtype.name for dtype in dtypes]}. Convert the data first."
+        )
+
+
+def _is_finite(*values: Any) -> Any:
+    """Whether all numbers of some float tensors are finite: one pass, and no tensor of their shape."""
+    sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in values if tf.as_dtype(value.dtype).is_floating]
+    return tf.reduce_all(tf.math.is_finite(tf.stack(sums))) if sums else tf.constant(True)

@@ -4,35 +4,24 @@ from typing import Any
 
 import keras
 
-from rct_tflite.errors import UnsupportedLayerError
+from rct_tflite.errors import RecipeError, UnsupportedLayerError
 from rct_tflite.spec.recipe import Recipe
-from rct_tflite.training.chain import (
-    PLAIN_CHECKS,
-    Check,
-    Stage,
-    activation_name,
-    check_activation,
-    check_format,
-    check_layers,
-    is_compute,
-    links_of,
-    refuse,
-    stages_of,
-)
-from rct_tflite.training.layers import ActivationRange, Conv2D, Dense
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.quantized_layer import QuantizedLayer
+from rct_tflite.training.placement import Role, is_model, problem_of, role_of, supported
+from rct_tflite.training.rebuild import Rebuilder, function_of, is_mask, nodes_of
 
 
 def quantize(keras_model: Any, recipe: Recipe | None = None, seed: int = 0) -> RCTModel:
-    """Makes a model with integer kernels from a float one, which stays as it is.
+    """Makes a model with integer weights from a float one, which stays as it is.
 
-    The weights, fresh or pretrained, are taken over; layer names stay. `ActivationRange` layers are put on the
-    input and behind each Conv2D or Dense with its batch normalisation and ReLU. Compile the result anew.
+    Branches, several inputs and outputs, nested models and shared layers stay what they are, and so do names. The
+    weights, fresh or pretrained, are taken over. An `ActivationRange` is put behind each input and behind each layer
+    that computes new values; one behind weights with their batch normalisation and ReLU. A softmax or sigmoid at an
+    output stays float. Inputs that hold the indices of an `Embedding` have no range. Compile the result anew.
 
     Args:
-        keras_model: A chain of supported layers, Sequential or functional, that ends in logits.
-        recipe: Bit-widths, rounding and range; the default starts at 6 bits.
+        keras_model: A Sequential or functional model of supported layers.
+        recipe: Bit-widths, rounding and range, with rules for some layers; the default starts at 6 bits.
         seed: Of the stochastic rounding.
 
     Returns:
@@ -40,95 +29,71 @@ def quantize(keras_model: Any, recipe: Recipe | None = None, seed: int = 0) -> R
 
     Raises:
         UnsupportedLayerError: If a layer cannot be quantised. Every such layer is named.
+        RecipeError: If a rule of the recipe fits no layer, or rules do not fit together.
         QuantizationError: If a weight is not a finite number.
     """
-    if isinstance(keras_model, RCTModel) or any(
-        isinstance(layer, QuantizedLayer) for layer in getattr(keras_model, "layers", ())
-    ):
+    recipe = recipe or Recipe()
+    _check(keras_model)
+    rebuilder = Rebuilder(recipe)
+    inputs, outputs = rebuilder.rebuild(keras_model, "")
+    model = RCTModel(inputs, outputs, name=keras_model.name, seed=seed)
+    _check_rules(recipe, [*rebuilder.paths, *(weight.label for weight in model.integer_weights)])
+    return model
+
+
+def _check(model: Any) -> None:
+    if isinstance(model, RCTModel):
         raise UnsupportedLayerError(
-            f"Model {keras_model.name!r} is quantised already. Expected a float Keras model. "
-            "Received: a model with rct layers. Train it as it is."
+            f"Model {model.name!r} is quantised already. Expected a float Keras model. "
+            "Received: an RCTModel. Train it as it is."
         )
-    links = links_of(keras_model)
-    check_layers(keras_model, links, _CHECKS)
-    stages = stages_of(keras_model, links)
-    if not any(is_compute(stage.link.layer) for stage in stages):
-        refuse(keras_model, ["no Conv2D or Dense layer, so there is nothing to quantise"])
-    return _rebuild(keras_model, stages, recipe or Recipe(), seed)
+    if not isinstance(model, keras.Model):
+        raise UnsupportedLayerError(
+            f"This is not a Keras model. Received: {type(model).__module__}.{type(model).__name__}."
+        )
+    problems = _problems(model, "")
+    if not problems and not _has_weights(model):
+        problems = ["no layer with weights such as Conv2D or Dense, so there is nothing to quantise"]
+    if problems:
+        listed = "".join(f"\n  - {problem}." for problem in problems)
+        raise UnsupportedLayerError(
+            f"Model {model.name!r} cannot be quantised. Expected a Sequential or functional model of: {supported()}. "
+            f"Received:{listed}\nNothing was changed: replace these layers and try again."
+        )
 
 
-def _rebuild(keras_model: Any, stages: list[Stage], recipe: Recipe, seed: int) -> RCTModel:
-    name = _input_name(keras_model)
-    inputs = keras.Input(keras_model.input_shape[1:], name=name)
-    outputs = ActivationRange(name=f"{name}_range")(inputs)
-    for stage in stages:
-        layer = stage.link.layer
-        if not is_compute(layer):
-            outputs = _copy(layer, outputs)
-            continue
-        outputs = _quantized(layer, outputs, recipe)
-        for fused in (stage.batch_norm, stage.activation_layer):
-            if fused is not None:
-                outputs = _copy(fused, outputs)
-        outputs = ActivationRange(name=f"{layer.name}_range")(outputs)
-    return RCTModel(inputs, outputs, name=keras_model.name, seed=seed)
+def _problems(model: Any, path: str) -> list[str]:
+    if not is_model(model) or not getattr(model, "inputs", None):
+        reason = "a subclass with code of its own" if not is_model(model) else "a model without input"
+        return [
+            f"{path + model.name!r} ({type(model).__name__}): {reason}; its layers are not known. Make it a Sequential "
+            "model with a keras.Input, or a functional one"
+        ]
+    found = []
+    for layer in _operations_of(model):
+        if isinstance(layer, keras.Model):
+            found += _problems(layer, f"{path}{layer.name}/")
+        elif (problem := problem_of(layer)) is not None:
+            found.append(f"{path + layer.name!r} ({type(layer).__name__}): {problem}")
+    return found
 
 
-def _input_name(keras_model: Any) -> str:
-    taken = {layer.name for layer in keras_model.layers if not isinstance(layer, keras.layers.InputLayer)}
-    return "input" if "input" not in taken else "network_input"
+def _operations_of(model: Any) -> list[Any]:
+    """Returns the layers that a model calls, each once, and operations that are no layers."""
+    calls = [node.operation for node in nodes_of(function_of(model)) if not is_mask(node)]
+    return list({id(operation): operation for operation in calls}.values())
 
 
-def _copy(layer: Any, inputs: Any) -> Any:
-    """Calls a copy of a float layer, with its weights."""
-    copied = type(layer).from_config(layer.get_config())
-    outputs = copied(inputs)
-    if layer.weights:
-        copied.set_weights(layer.get_weights())
-    return outputs
+def _has_weights(model: Any) -> bool:
+    return any(
+        _has_weights(layer) if is_model(layer) else role_of(layer) is Role.WEIGHTS for layer in _operations_of(model)
+    )
 
 
-def _quantized(layer: Any, inputs: Any, recipe: Recipe) -> Any:
-    """Calls the quantised form of a Conv2D or Dense layer."""
-    shared = {
-        "name": layer.name,
-        "trainable": layer.trainable,
-        "activation": activation_name(layer),
-        "use_bias": layer.use_bias,
-        "kernel_initializer": "zeros",  # the weights come from the float layer
-        "recipe": recipe,
-    }
-    quantized: QuantizedLayer
-    if isinstance(layer, keras.layers.Dense):
-        quantized = Dense(layer.units, **shared)
-    else:
-        quantized = Conv2D(layer.filters, layer.kernel_size, layer.strides, layer.padding, **shared)
-    outputs = quantized(inputs)
-    quantized.assign_kernel(keras.ops.convert_to_numpy(layer.kernel))
-    if layer.use_bias:
-        quantized.bias.assign(layer.bias)
-    return outputs
-
-
-def _check_conv(layer: Any) -> str | None:
-    if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
-        return f"dilation_rate and groups must be 1, but they are {tuple(layer.dilation_rate)} and {layer.groups}"
-    return check_format(layer) or _check_compute(layer)
-
-
-def _check_compute(layer: Any) -> str | None:
-    for option in ("kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint"):
-        if getattr(layer, option, None) is not None:
-            return f"{option} has no meaning for integer weights; remove it"
-    if layer.bias_constraint is not None:
-        return "bias_constraint is not supported; remove it"
-    if getattr(layer, "quantization_mode", None) is not None:
-        return f"it is quantised by Keras already ({layer.quantization_mode}); give the float model"
-    return check_activation(layer)
-
-
-_CHECKS: dict[type, Check] = {
-    **PLAIN_CHECKS,
-    keras.layers.Conv2D: _check_conv,
-    keras.layers.Dense: _check_compute,
-}
+def _check_rules(recipe: Recipe, names: list[str]) -> None:
+    for rule in recipe.rules:
+        if not rule.matches(names):
+            raise RecipeError(
+                f"The rule for {rule.pattern!r} fits no layer. Expected a pattern of one of these names: "
+                f"{sorted(set(names))}. Received: {rule.pattern!r}."
+            )

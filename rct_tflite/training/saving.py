@@ -9,8 +9,8 @@ import numpy as np
 
 from rct_tflite.errors import ModelFileError, RCTError
 from rct_tflite.spec.quantization import EXPORT_BITS, MAX_BITS, MIN_BITS, top
+from rct_tflite.training.integer_weight import IntegerWeight
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.quantized_layer import QuantizedLayer
 
 _REGISTERED_NAME = "rct_tflite>RCTModel"
 
@@ -38,8 +38,8 @@ def load_model(path: str | Path, compile: bool = True) -> RCTModel:
         raise _refusal(path, f"content that Keras cannot read ({type(error).__name__}: {error})") from error
     if not isinstance(model, RCTModel):
         raise _refusal(path, f"a {type(model).__name__}")
-    for layer in model.quantized_layers:
-        _check_layer(path, layer)
+    for weight in model.integer_weights:
+        _check_weight(path, weight)
     return model
 
 
@@ -61,12 +61,12 @@ def _check_archive(path: Path) -> None:
         raise _refusal(path, f"a model of class {kind!r} that is not quantised")
 
 
-def _check_layer(path: Path, layer: QuantizedLayer) -> None:
-    bits, scale = int(layer.bits), layer.scale.numpy()
-    widest = EXPORT_BITS if layer.kernel_q.dtype == "int8" else MAX_BITS
+def _check_weight(path: Path, weight: IntegerWeight) -> None:
+    bits, scale = int(weight.bits.numpy()), weight.scale.numpy()
+    widest = EXPORT_BITS if weight.integers.dtype == "int8" else MAX_BITS
     sound = MIN_BITS <= bits <= widest and bool(np.all(np.isfinite(scale) & (scale > 0.0)))
-    if not sound or np.abs(layer.kernel_q.numpy().astype(np.int32)).max() > top(bits):
-        raise _refusal(path, f"layer {layer.name!r} with integers, bits ({bits}) or scales that do not fit together")
+    if not sound or np.abs(weight.integers.numpy().astype(np.int32)).max() > top(bits):
+        raise _refusal(path, f"layer {weight.label!r} with integers, bits ({bits}) or scales that do not fit together")
 
 
 def _refusal(path: Path, received: str) -> ModelFileError:

@@ -38,7 +38,7 @@ def compiled(model, learning_rate=0.1, **options):
 
 
 def integers(model):
-    return [layer.kernel_q.numpy().copy() for layer in model.quantized_layers]
+    return [layer.integers.numpy().copy() for layer in model.integer_weights]
 
 
 def same(left, right):

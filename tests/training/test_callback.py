@@ -1,67 +1,123 @@
+import csv
 import doctest
 import importlib
+import json
 import pkgutil
 import re
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rct_tflite as rct
 import rct_tflite.training
-from rct_tflite.errors import RecipeError
+from rct_tflite.errors import QuantizationError, RecipeError
+from rct_tflite.spec.quantization import top
+from rct_tflite.spec.recipe import Rule
+from rct_tflite.spec.run_log import read_run_log
+from rct_tflite.training.callback import starting_rate
+from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.memory import ParameterBytes, parameter_bytes
-from rct_tflite.training.policy import BitPolicy
-from tests.training.conftest import compiled, small_model
+from tests.training.conftest import compiled, integers, same, small_model
+
+import keras  # isort: skip
+
+NAMES = ("conv1", "conv2", "dense")
+WIDE = rct.Recipe(bits=4, min_bits=2, max_bits=12)
 
 
-def fit(samples, callback, recipe=None, epochs=2, learning_rate=0.1):
-    model = compiled(rct.quantize(small_model(), recipe), learning_rate, run_eagerly=True)  # no time to trace
-    return model, model.fit(*samples, epochs=epochs, batch_size=16, shuffle=False, verbose=0, callbacks=[callback])
+def fit(samples, *callbacks, recipe=None, epochs=2, learning_rate=0.1, model=None, **options):
+    """Trains a small model, 6 batches an epoch."""
+    if model is None:  # eagerly: no time to trace
+        model = compiled(rct.quantize(small_model(), recipe), learning_rate, run_eagerly=True)
+    options = {"batch_size": 16, "shuffle": False, "verbose": 0, **options}
+    return model, model.fit(*samples, epochs=epochs, callbacks=list(callbacks), **options).history
 
 
 def bits(model):
-    return [int(layer.bits) for layer in model.quantized_layers]
+    return [int(weight.bits) for weight in model.integer_weights]
 
 
-@pytest.mark.parametrize(
-    ("now", "gavg", "low", "high", "then"),
-    [(6, 0.99, 2, 8, 7), (6, 1.0, 2, 8, 6), (6, 4.0, 2, 8, 6), (6, 4.01, 2, 8, 5), (8, 0.1, 2, 8, 8),
-     (2, 9.0, 2, 8, 2), (6, 0.0, 2, 8, 6), (6, 2.0, 7, 8, 7), (6, 2.0, 2, 4, 4)],
-)  # fmt: skip
-def test_policy(now, gavg, low, high, then):
-    assert BitPolicy(1.0, 4.0).next_bits(now, gavg, low, high) == then
+def packed(model):
+    return sum(-(-weight.weight_count * int(weight.bits) // 8) for weight in model.integer_weights)
 
 
 @pytest.mark.parametrize(
     ("thresholds", "limits", "expected"),
     [((1e6, 4e6), {}, [8, 8, 8]), ((1e6, 4e6), {"max_bits": 7}, [7, 7, 7]), ((1e-9, 4e-9), {}, [3, 3, 3]),
-     ((1e-9, 4e-9), {"min_bits": 5}, [5, 5, 5]), ((1e-9, 1e9), {}, [6, 6, 6])],
+     ((1e-9, 4e-9), {"min_bits": 5}, [5, 5, 5]), ((1e-9, 1e9), {}, [6, 6, 6]),
+     ((1e-9, 1e9), {"min_bits": 7}, [7, 7, 7]), ((1e-9, 1e9), {"max_bits": 4}, [4, 4, 4])],
 )  # fmt: skip
 def test_bits_go_up_and_down_to_their_limits(samples, thresholds, limits, expected):
-    callback = rct.RCTCallback(*thresholds, interval=3, **limits)
-    model, _ = fit(samples, callback, rct.Recipe(bits=6, min_bits=3, max_bits=8))
+    callback = rct.RCTCallback(*thresholds, interval=2, **limits)
+    model, _ = fit(samples, callback, recipe=rct.Recipe(bits=6, min_bits=3, max_bits=8))
     assert bits(model) == expected
 
 
 def test_one_bit_for_each_interval_and_layer(samples):
-    model, history = fit(samples, rct.RCTCallback(1e6, 4e6, interval=6), rct.Recipe(bits=4, max_bits=8), epochs=3)
-    for name in ("conv1", "conv2", "dense"):
-        assert history.history[f"bits/{name}"] == [5, 6, 7]
-    assert bits(model) == [7, 7, 7]
+    callback = rct.RCTCallback(1e6, 4e6, interval=6)
+    model, history = fit(samples, callback, recipe=rct.Recipe(bits=4, max_bits=8), epochs=3)
+    for name in NAMES:
+        assert history[f"bits/{name}"] == [4, 5, 6]  # decided before the first batch of an epoch
+    assert bits(model) == [6, 6, 6]
+
+
+def test_a_jump_takes_one_decision(samples):
+    _, history = fit(samples, rct.RCTCallback(1e6, 4e6, interval=6, mode="jump"), recipe=WIDE)
+    assert history["bits/conv1"] == [4, 12]
+
+
+def test_bits_stay_after_some_epochs(samples):
+    callback = rct.RCTCallback(1e6, 4e6, interval=3, freeze_after=1)
+    _, history = fit(samples, callback, recipe=WIDE, epochs=3)
+    assert history["bits/dense"] == [5, 5, 5]
+
+
+def test_a_frozen_layer_keeps_its_bits(samples):
+    recipe = rct.Recipe(bits=4, rules=(Rule("conv2", frozen=True),))
+    model, _ = fit(samples, rct.RCTCallback(1e6, 4e6, interval=2), recipe=recipe)
+    assert bits(model) == [8, 4, 8]
+
+
+@pytest.mark.parametrize("mode", ["step", "jump"])
+def test_the_budget_holds_at_every_moment(samples, monkeypatch, mode):
+    model = compiled(rct.quantize(small_model(), rct.Recipe(bits=8, max_bits=12)), run_eagerly=True)
+    budget, sizes, set_bits = packed(model) - 60, [], IntegerWeight.set_bits
+
+    def observed(weight, width):
+        set_bits(weight, width)
+        sizes.append(packed(model))
+
+    callback = rct.RCTCallback({"dense": 1e4, "*": 0.1}, {"*": 1e6}, interval=2, budget_bytes=budget, mode=mode)
+    with monkeypatch.context() as patched:
+        patched.setattr(IntegerWeight, "set_bits", observed)
+        fit(samples, callback, model=model, epochs=4)
+    assert sizes[-1] <= budget
+    start = next(index for index, size in enumerate(sizes) if size <= budget)
+    assert len(sizes) > start + 3  # bits changed hands after the start
+    assert max(sizes[start:]) <= budget
+    assert int(model.integer_weights[2].bits) == 12
+
+
+def test_a_budget_that_cannot_hold_the_model(samples):
+    with pytest.raises(RecipeError, match=r"at least 55, for conv1 90 x 2 bits.*Received: budget_bytes=54"):
+        fit(samples, rct.RCTCallback(budget_bytes=54))
 
 
 def test_history(samples):
-    model, history = fit(samples, rct.RCTCallback(interval=5), epochs=3)
-    values = history.history
-    for name in ("conv1", "conv2", "dense"):
+    model, values = fit(samples, rct.RCTCallback(interval=5), epochs=3)
+    for name in NAMES:
         for statistic in ("bits", "gavg", "underflow", "saturated"):
             assert len(values[f"{statistic}/{name}"]) == 3
         assert min(values[f"gavg/{name}"]) > 0.0
         assert all(0.0 < share < 1.0 for share in values[f"underflow/{name}"])
         assert all(0.0 <= share < 0.5 for share in values[f"saturated/{name}"])
-    weights = np.array([layer.weight_count for layer in model.quantized_layers])
+    weights = np.array([weight.weight_count for weight in model.integer_weights])
     assert values["bits"][-1] == pytest.approx(np.average(bits(model), weights=weights))
     assert values["parameter_bytes"][-1] == parameter_bytes(model).rct
+    assert all(0.0 < share < 0.1 for share in values["gemm_energy/bits-product"])
+    assert {len(column) for column in values.values()} == {3}
 
 
 def test_one_line_an_epoch(samples, capsys):
@@ -75,9 +131,161 @@ def test_one_line_an_epoch(samples, capsys):
     )
 
 
+def test_the_progress_bar_shows_two_numbers_more(samples, capsys):
+    fit(samples, rct.RCTCallback(), verbose=2)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.search(r"loss: \d\.\d{4} - bits: 6\.0000 - parameter_bytes: \d+\.0000$", line)
+    assert "gavg" not in line
+
+
+def test_the_log_in_both_forms(samples, tmp_path):
+    forms = [tmp_path / "runs" / "run.jsonl", tmp_path / "runs" / "run.csv"]
+    callbacks = [rct.RCTCallback(interval=4, log=path) for path in forms]
+    (_, history), _ = (fit(samples, callback, epochs=3) for callback in callbacks)
+    lines, table = (read_run_log(path) for path in forms)
+    assert lines == table
+    assert [json.loads(line) for line in forms[0].read_text().splitlines()] == list(lines.rows)
+    with forms[1].open() as file:
+        assert len(list(csv.reader(file))) == 4
+    assert lines.weights == NAMES
+    assert lines.values("steps") == [6, 12, 18]
+    for name in (*(f"gavg/{name}" for name in NAMES), "loss", "accuracy", "bits", "moved_bits/4", "underflow/dense"):
+        assert lines.values(name) == pytest.approx(history[name])
+
+
+def test_tensorboard(samples, tmp_path):
+    _, history = fit(samples, rct.RCTCallback(tensorboard=tmp_path))
+    found = {}
+    for record in tf.data.TFRecordDataset([str(path) for path in tmp_path.iterdir()]):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
+    for name in ("gavg/conv1", "loss", "bits", "gemm_energy/horowitz"):
+        assert found[name] == [(0, pytest.approx(history[name][0])), (1, pytest.approx(history[name][1]))]
+
+
+def test_only_the_chief_of_several_workers_writes(samples, tmp_path):
+    callback = rct.RCTCallback()
+    for chief in (True, False):
+        strategy = types.SimpleNamespace(extended=types.SimpleNamespace(should_checkpoint=chief))
+        callback.set_model(types.SimpleNamespace(distribute_strategy=strategy))
+        assert callback._writes() == chief
+
+
+def thresholds(samples, tmp_path, callback_settings, recipe=None, **options):
+    """The bands that a training used, by its log."""
+    path = tmp_path / "run.jsonl"
+    fit(samples, rct.RCTCallback(**callback_settings, log=path), recipe=recipe, epochs=1, **options)
+    row = read_run_log(path).rows[-1]
+    return [(row[f"t_min/{name}"], row[f"t_max/{name}"]) for name in NAMES]
+
+
+def test_default_thresholds_follow_rate_and_rounding(samples, tmp_path):
+    recipe = rct.Recipe(rules=(Rule("conv2", rounding="truncate"),))
+    assert thresholds(samples, tmp_path, {}, recipe) == [(1.0, 4.0), (6.0, 24.0), (1.0, 4.0)]
+    assert thresholds(samples, tmp_path, {}, learning_rate=0.02) == [(5.0, 20.0)] * 3
+
+
+def test_thresholds_by_pattern(samples, tmp_path):
+    settings = {"t_min": {"conv2": 0.5, "conv*": 2.0}, "t_max": {"dense": 100.0}}
+    assert thresholds(samples, tmp_path, settings) == [(2.0, 8.0), (0.5, 2.0), (1.0, 100.0)]
+
+
+def test_the_rate_that_a_schedule_reaches():
+    schedules = keras.optimizers.schedules
+    decay = schedules.CosineDecay(0.1, 1000)
+    warm_up = schedules.CosineDecay(0.0, 10000, warmup_target=0.4, warmup_steps=256)
+    assert starting_rate(rct.optimizers.SGD(decay)) == pytest.approx(0.1)
+    assert starting_rate(rct.optimizers.SGD(warm_up)) == pytest.approx(0.4, rel=0.01)
+    lowered = rct.optimizers.SGD(0.1)
+    lowered.learning_rate = 0.001
+    assert starting_rate(lowered) == 0.1
+    assert starting_rate(rct.optimizers.SGD.from_config(lowered.get_config())) == 0.1
+
+
+def test_a_lowered_rate_does_not_widen(samples, tmp_path):
+    path, model = tmp_path / "run.jsonl", tmp_path / "model.keras"
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=0, min_delta=100.0)
+    trained, _ = fit(samples, rct.RCTCallback(log=path), plateau, epochs=3)
+    assert float(trained.optimizer.learning_rate) < 0.01
+    trained.save(model)
+    fit(samples, rct.RCTCallback(log=path), model=rct.load_model(model), epochs=4, initial_epoch=3)
+    run = read_run_log(path)
+    assert run.values("t_min/dense") == [1.0] * 4
+    assert run.values("learning_rate")[-1] < 0.01
+
+
+def test_another_running_mean_is_traced_anew(samples):
+    model, means, functions = None, [], []
+    for average in (0.9, 0.0, 0.0):
+        model, _ = fit(samples, rct.RCTCallback(1e-9, 1e9, average=average), model=model, epochs=1, learning_rate=1e-6)
+        means.append(float(model.integer_weights[0].gavg))
+        functions.append(model.train_function)
+    assert functions[0] is not functions[1] is functions[2]
+    last = [float(value) for value in gavg_of_batch(model, samples[0][80:], samples[1][80:])]
+    assert means[2] == pytest.approx(last[0], rel=0.05)  # batch statistics and ranges move a little
+    assert means[0] != pytest.approx(last[0], rel=0.05)
+
+
+def gavg_of_batch(model, x, y):
+    """Mean of `abs(gradient) / scale` of each weight, by another path than the training step."""
+    values = [weight.dequantised() for weight in model.integer_weights]
+    with tf.GradientTape() as tape, active_weights(model.integer_weights, values):
+        tape.watch(values)
+        loss = model.compute_loss(x, y, model(x, training=True))
+    gradients = tape.gradient(loss, values)
+    return [tf.reduce_mean(abs(g)) / weight.scale for g, weight in zip(gradients, model.integer_weights, strict=True)]
+
+
+@pytest.mark.parametrize(("together", "interval"), [(1, 6), (4, 5), (4, 6)])
+def test_a_resumed_training_decides_as_an_uninterrupted_one(samples, tmp_path, together, interval):
+    """Saved by a callback that comes before ours; executions of 4 and 2 steps; decisions at the end of an epoch."""
+
+    def training(log, **options):
+        # Two layers get a bit with each decision: one more or less would show.
+        callback = rct.RCTCallback({"conv1": 1.0, "*": 1e6}, interval=interval, log=log)
+        checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+        return fit(samples, checkpoint, callback, epochs=4, **options)[0]
+
+    options = {"steps_per_execution": together} if together > 1 else {"run_eagerly": True}
+    whole = training(tmp_path / "whole.csv", model=compiled(rct.quantize(small_model(), rct.Recipe(bits=3)), **options))
+    log = tmp_path / "resumed.csv"
+    log.write_text((tmp_path / "whole.csv").read_text())
+    loaded = rct.load_model(tmp_path / "2.keras")
+    loaded.run_eagerly = together == 1
+    resumed = training(log, model=loaded, initial_epoch=2)
+    assert same(integers(resumed), integers(whole))
+    assert bits(resumed) == bits(whole)
+    assert bits(whole)[2] < 8
+    rows = [read_run_log(path).rows for path in (tmp_path / "whole.csv", log)]
+    assert rows[0][:2] == rows[1][:2]
+    assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
+    for before, after in zip(*rows, strict=True):
+        assert after == pytest.approx(before)
+
+
+def test_the_best_weights_come_back_whole(samples):
+    """EarlyStopping sets integers, bit-widths and scales of an earlier epoch: they must belong together."""
+    stop = keras.callbacks.EarlyStopping("bits", mode="min", patience=3, restore_best_weights=True)
+    model, history = fit(samples, rct.RCTCallback(1e6, 4e6, interval=3), stop, recipe=WIDE, epochs=9)
+    assert len(history["bits"]) == 4
+    assert history["bits"][0] == min(history["bits"])
+    assert bits(model) == [history[f"bits/{name}"][0] for name in NAMES] == [5, 5, 5]
+    for weight, q in zip(model.integer_weights, integers(model), strict=True):
+        assert top(4) < abs(q).max() <= top(int(weight.bits))
+    fit(samples, rct.RCTCallback(interval=3), model=model, epochs=1)
+
+
+def test_a_loss_that_is_not_finite_stops(samples):
+    callback = rct.RCTCallback()
+    callback.set_model(rct.quantize(small_model()))
+    with pytest.raises(QuantizationError, match=r"epoch 3: the loss is nan"):
+        callback.on_epoch_end(2, {"loss": float("nan")})
+
+
 def test_parameter_bytes():
     model = rct.quantize(small_model(), rct.Recipe(bits=5))
-    model.quantized_layers[1].set_bits(7)
+    model.integer_weights[1].set_bits(7)
     weights = [3 * 3 * 2 * 5, 2 * 2 * 5 * 4, 2 * 2 * 4 * 3]
     floats = 4 * 5 + 4 + 3  # batch normalisation, two biases
     packed = [(90 * 5 + 7) // 8, 80 * 7 // 8, 48 * 5 // 8]
@@ -88,8 +296,10 @@ def test_parameter_bytes():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"t_min": 4.0, "t_max": 1.0}, {"t_min": 1.0, "t_max": 1.9}, {"t_min": 0.0}, {"t_max": float("nan")},
-     {"min_bits": 1}, {"max_bits": 17}, {"min_bits": 7, "max_bits": 6}, {"interval": 0}],
+    [{"t_min": 4.0, "t_max": 1.0}, {"t_min": 1.0, "t_max": 3.9}, {"t_min": 0.0}, {"t_min": 1.0, "t_max": float("nan")},
+     {"t_min": {"conv*": -1.0}}, {"t_min": {"conv*": 2.0}, "t_max": 7.0}, {"min_bits": 1}, {"max_bits": 17},
+     {"min_bits": 7, "max_bits": 6}, {"interval": 0}, {"average": 1.0}, {"average": -0.1}, {"freeze_after": -1},
+     {"budget_bytes": 0}, {"mode": "leap"}, {"log": "run.txt"}],
     ids=str,
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(settings):

@@ -110,17 +110,17 @@ def test_the_integers_are_those_that_were_trained(samples):
     network = freeze(model)
     assert [layer.name for layer in network.layers] == ["conv1", "pool", "conv2", "flatten", "dense"]
     conv1, pool, conv2, flatten, dense = network.layers
-    trained = model.get_layer("conv1").kernel_q.numpy()
+    trained = model.get_layer("conv1").integer_weights[0].integers.numpy()
     assert np.array_equal(conv1.weights.integers[:4], np.moveaxis(trained * np.array([1, -1, 1, -1, 0]), -1, 0)[:4])
     assert not conv1.weights.integers[4].any()
     gain = norm.gamma.numpy() / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
-    expected = float(model.get_layer("conv1").scale) * np.abs(gain)
+    expected = float(model.get_layer("conv1").integer_weights[0].scale) * np.abs(gain)
     assert np.allclose(conv1.weights.scales[:4], expected[:4], rtol=2**-12)
     assert 0.0 < conv1.weights.scales[4] < 1e-3 * expected.max()
     assert np.allclose(conv1.weights.bias, norm.beta.numpy() - norm.moving_mean.numpy() * gain, atol=1e-6)
     for name, layer in (("conv2", conv2), ("dense", dense)):
         source = model.get_layer(name)
-        assert np.array_equal(layer.weights.integers, np.moveaxis(source.kernel_q.numpy(), -1, 0))
+        assert np.array_equal(layer.weights.integers, np.moveaxis(source.integer_weights[0].integers.numpy(), -1, 0))
         assert np.array_equal(layer.weights.bias, source.bias.numpy())
         assert layer.weights.scales.shape == (1,)
         assert layer.weights.bits == 6
@@ -151,7 +151,7 @@ def test_frozen_layers_are_marked(samples):
 def test_wide_layers_are_refused(samples):
     model = observed(small_model(), samples, rct.Recipe(bits=8, max_bits=12))
     freeze(model)
-    model.get_layer("conv2").set_bits(9)
+    model.get_layer("conv2").integer_weights[0].set_bits(9)
     with pytest.raises(QuantizationError, match=r"'conv2'.*9 bits.*max_bits=8"):
         freeze(model)
 

@@ -3,10 +3,13 @@ import numpy as np
 import pytest
 
 import rct_tflite as rct
-from rct_tflite.errors import ModelFileError, QuantizationError, RecipeError
+from rct_tflite.errors import DataError, ModelFileError, QuantizationError, RecipeError
+from rct_tflite.training.integer_weight import IntegerWeight, WeightShape
+from rct_tflite.training.memory import parameter_bytes
 from tests.training.conftest import compiled, integers, same, small_model
 
 import keras  # isort: skip
+import tensorflow as tf  # isort: skip
 
 
 EAGER = {"run_eagerly": True}
@@ -38,7 +41,7 @@ def float_datasets(path):
 def test_no_float_copy_of_a_kernel_anywhere(samples, tmp_path):
     model = trained(samples, epochs=1)
     model.save(tmp_path / "model.keras")
-    kernels = [layer.kernel_q for layer in model.quantized_layers]
+    kernels = [layer.integers for layer in model.integer_weights]
     assert [kernel.dtype for kernel in kernels] == ["int8"] * 3
     smallest = min(int(np.prod(kernel.shape)) for kernel in kernels)
     floats = [v.shape for v in (*model.variables, *model.optimizer.variables) if "float" in str(v.dtype)]
@@ -86,12 +89,12 @@ def test_save_load_and_resume(samples, tmp_path):
     loaded = rct.load_model(tmp_path / "half.keras")
     assert np.array_equal(loaded.predict(samples[0], verbose=0), half.predict(samples[0], verbose=0))
     assert same(integers(loaded), integers(half))
-    bits = [int(layer.bits) for layer in half.quantized_layers]
-    assert [int(layer.bits) for layer in loaded.quantized_layers] == bits
+    bits = [int(layer.bits) for layer in half.integer_weights]
+    assert [int(layer.bits) for layer in loaded.integer_weights] == bits
     assert bits != [6, 6, 6]
     loaded.fit(*samples, epochs=2, batch_size=16, shuffle=False, verbose=0, callbacks=callbacks)
     assert same(integers(loaded), integers(whole))
-    assert [float(layer.gavg) for layer in loaded.quantized_layers] == [float(la.gavg) for la in whole.quantized_layers]
+    assert [float(layer.gavg) for layer in loaded.integer_weights] == [float(la.gavg) for la in whole.integer_weights]
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -101,8 +104,8 @@ def test_wide_recipes_survive_saving(tmp_path, samples, per_channel):
     model.save(tmp_path / "wide.keras")
     loaded = rct.load_model(tmp_path / "wide.keras", compile=False)
     assert same(integers(loaded), integers(model))
-    assert loaded.quantized_layers[0].recipe == recipe
-    assert loaded.quantized_layers[0].kernel_q.dtype == "int16"
+    assert loaded.integer_weights[0].recipe == recipe
+    assert loaded.integer_weights[0].integers.dtype == "int16"
 
 
 def _cut(path):
@@ -125,7 +128,7 @@ def _float_model(path):
 
 def _too_few_bits(path):
     model = rct.quantize(small_model())
-    model.quantized_layers[1].bits.assign(3)
+    model.integer_weights[1].bits.assign(3)
     model.save(path)
 
 
@@ -236,7 +239,106 @@ def test_other_optimizers_are_refused(optimizer):
         rct.quantize(small_model()).compile(optimizer, "mse")
 
 
-@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.CategoricalCrossentropy()])
-def test_losses_on_probabilities_are_refused(loss):
-    with pytest.raises(RecipeError, match="from_logits=True"):
-        rct.quantize(small_model()).compile(rct.optimizers.SGD(), loss)
+@pytest.mark.parametrize(
+    "loss",
+    ["sparse_categorical_crossentropy", keras.losses.CategoricalCrossentropy(), keras.losses.binary_crossentropy,
+     ["mse", "binary_crossentropy"], {"logits": keras.losses.BinaryCrossentropy()}],
+    ids=str,
+)  # fmt: skip
+def test_losses_on_probabilities_need_a_softmax(loss):
+    inputs = keras.Input((4,))
+    several = isinstance(loss, (list, dict))
+
+    def model(activation):
+        head = keras.layers.Dense(3, activation=activation, name="logits")(inputs)
+        first = keras.layers.Dense(3, name="first")(inputs)
+        return rct.quantize(keras.Model(inputs, [first, head] if several else head))
+
+    with pytest.raises(RecipeError, match=r"'logits.*from_logits=True"):
+        model(None).compile(rct.optimizers.SGD(), loss)
+    for activation in ("softmax", "sigmoid"):
+        model(activation).compile(rct.optimizers.SGD(), loss)
+
+
+def test_a_softmax_at_the_end_trains(samples):
+    head = [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    model = rct.quantize(keras.Sequential([keras.Input((6, 6, 2)), *head]))
+    model.compile(rct.optimizers.SGD(0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(*samples, epochs=10, batch_size=16, verbose=0)
+    assert model.evaluate(*samples, verbose=0, return_dict=True)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01}])
+def test_momentum_is_eight_bits_wide_and_resumes(samples, tmp_path, settings):
+    def start():
+        model = rct.quantize(small_model(), rct.Recipe(bits=8), seed=3)
+        model.compile(rct.optimizers.SGD(0.02, **settings), keras.losses.SparseCategoricalCrossentropy(True), **EAGER)
+        return model
+
+    options = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    whole, half = start(), start()
+    losses = whole.fit(*samples, epochs=4, **options).history["loss"]
+    assert losses[-1] < losses[0]
+    half.fit(*samples, epochs=2, **options)
+    half.save(tmp_path / "half.keras")
+    loaded = rct.load_model(tmp_path / "half.keras")
+    loaded.fit(*samples, epochs=2, **options)
+    assert same(integers(loaded), integers(whole))
+    weights = sum(weight.weight_count for weight in whole.integer_weights)
+    floats = sum(int(np.prod(v.shape)) for v in whole.trainable_variables)
+    assert parameter_bytes(whole).optimizer == weights + 4 * (len(whole.integer_weights) + floats)
+    held = [v for v in whole.optimizer.variables if v.dtype == "int8"]
+    assert sum(int(np.prod(v.shape)) for v in held) == weights
+
+
+def test_momentum_follows_that_of_floats():
+    weight = IntegerWeight(WeightShape((40, 50)), rct.Recipe(bits=16, max_bits=16, rounding="truncate"), "uniform")
+    optimizer = rct.optimizers.SGD(0.01, momentum=0.9)
+    optimizer.build_integers([weight])
+    expected, held = weight.dequantised().numpy().astype(np.float64), np.zeros((40, 50))
+    for step in range(30):
+        gradient = np.random.default_rng(step % 3).normal(size=(40, 50)).astype(np.float32) * weight.scale.numpy() * 300
+        held = 0.9 * held + gradient
+        expected = expected - 0.01 * held
+        optimizer.apply_all([weight], [], [tf.constant(gradient)])
+    moved = np.abs(expected - weight.dequantised().numpy()) / weight.scale.numpy()
+    assert np.mean(moved) < 60  # of about 700 steps that the weights have moved
+    assert int(optimizer.iterations) == 30
+
+
+@pytest.mark.parametrize(
+    "settings", [{"momentum": 1.0}, {"momentum": -0.1}, {"weight_decay": 2.0}, {"use_ema": True}], ids=str
+)
+def test_settings_of_the_optimizer_are_checked(settings):
+    with pytest.raises(RecipeError, match="Received"):
+        rct.optimizers.SGD(0.1, **settings)
+
+
+def test_text_as_input_is_refused(samples):
+    model = compiled(rct.quantize(small_model()), **EAGER)
+    with pytest.raises(DataError, match="dtypes \\['string'\\]"):
+        model.train_step((tf.constant([["a"]]), tf.constant([1])))
+
+
+class OwnLoss(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return keras.ops.mean(keras.ops.square(keras.ops.one_hot(y_true[:, 0], 3) - y_pred), axis=-1)
+
+
+def test_own_losses_datasets_and_keras_callbacks(samples, tmp_path):
+    x, y = samples
+    model = rct.quantize(small_model())
+    model.compile(
+        rct.optimizers.SGD(0.1), OwnLoss(), metrics=[keras.metrics.SparseCategoricalAccuracy(name="own")], **EAGER
+    )
+    data = tf.data.Dataset.from_tensor_slices((x, y[:, None])).batch(16)
+    callbacks = [
+        keras.callbacks.EarlyStopping(monitor="loss", patience=0, min_delta=10.0),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss"),
+        keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=0, min_delta=10.0),
+    ]
+    history = model.fit(data, validation_data=data, epochs=5, callbacks=callbacks, verbose=0).history
+    assert len(history["val_own"]) == 2
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    loaded = rct.load_model(tmp_path / "best.keras", compile=False)
+    assert same(integers(loaded), integers(model))

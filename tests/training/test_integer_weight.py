@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 import rct_tflite as rct
-from rct_tflite.errors import QuantizationError, UnsupportedLayerError
+from rct_tflite.errors import QuantizationError
 from rct_tflite.spec.quantization import top
+from rct_tflite.training.integer_weight import IntegerWeight, WeightShape
 from tests.training.test_rounding import uniform
 
 import tensorflow as tf  # isort: skip
 
 
 def dense(weights, **recipe):
-    layer = rct.layers.Dense(weights.shape[1], recipe=rct.Recipe(**recipe))
-    layer.build((None, weights.shape[0]))
-    layer.assign_kernel(weights)
-    return layer
+    weight = IntegerWeight(WeightShape(weights.shape), rct.Recipe(**recipe), name="fc")
+    weight.assign(weights)
+    return weight
 
 
 def weights_of(shape=(7, 9), seed=0):
@@ -34,16 +34,16 @@ def test_weights_become_integers(per_channel, bits, max_bits, dtype):
     largest = np.abs(weights).max(axis=0 if per_channel else None)
     scale = (np.float32(1.5) * largest / np.float32(2 ** (bits - 1))).astype(np.float32)
     assert np.array_equal(scale_array(layer), scale)
-    assert layer.kernel_q.dtype == dtype
-    assert np.array_equal(layer.kernel_q.numpy(), np.clip(np.rint(weights / scale), -top(bits), top(bits)))
-    assert np.array_equal(layer.dequantised().numpy(), layer.kernel_q.numpy().astype(np.float32) * scale)
+    assert layer.integers.dtype == dtype
+    assert np.array_equal(layer.integers.numpy(), np.clip(np.rint(weights / scale), -top(bits), top(bits)))
+    assert np.array_equal(layer.dequantised().numpy(), layer.integers.numpy().astype(np.float32) * scale)
 
 
 def test_a_layer_that_starts_with_zeros_can_learn():
     layer = dense(np.zeros((4, 2), np.float32), per_channel=True)
     assert np.allclose(scale_array(layer), 2.0 / 32)  # headroom * sqrt(6 / (4 + 2)), at 6 bits
     layer.apply_gradient(tf.ones((4, 2)), 1.0)
-    assert (layer.kernel_q.numpy() == -16).all()
+    assert (layer.integers.numpy() == -16).all()
 
 
 def test_weights_that_are_not_finite_are_refused():
@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_are_refused():
 def test_update_is_that_of_numpy(run, rounding, per_channel, bits):
     layer = dense(weights_of(), bits=bits, rounding=rounding, per_channel=per_channel)
     layer.stream = 12345
-    scale, q = scale_array(layer), layer.kernel_q.numpy().astype(np.int64)
+    scale, q = scale_array(layer), layer.integers.numpy().astype(np.int64)
     update = run(layer.apply_gradient)
     for step in range(4):
         # A power of two as learning rate and gradients that are multiples of the scale: exact in any order.
@@ -75,7 +75,7 @@ def test_update_is_that_of_numpy(run, rounding, per_channel, bits):
         up = uniform(12345, step, (7, 9)) < steps - below
         moves = np.trunc(steps) if rounding == "truncate" else below + up
         q = np.clip(q - moves.astype(np.int64), -top(bits), top(bits))
-        assert np.array_equal(layer.kernel_q.numpy(), q)
+        assert np.array_equal(layer.integers.numpy(), q)
         asked = gradient != 0
         if step == 0:
             assert float(layer.gavg) == pytest.approx(np.mean(np.abs(gradient) / scale), rel=1e-6)
@@ -96,15 +96,15 @@ def test_gavg_is_a_running_mean():
 def test_widening_loses_nothing(rounding):
     layer = dense(weights_of(), bits=2, max_bits=16, rounding=rounding)
     layer.gavg.assign(0.75)
-    before, integers = layer.dequantised().numpy(), layer.kernel_q.numpy()
+    before, integers = layer.dequantised().numpy(), layer.integers.numpy()
     for bits in range(3, 17):
         layer.set_bits(bits)
         assert int(layer.bits) == bits
-        assert np.array_equal(layer.kernel_q.numpy(), integers * 2 ** (bits - 2))
+        assert np.array_equal(layer.integers.numpy(), integers * 2 ** (bits - 2))
         assert np.array_equal(layer.dequantised().numpy(), before)
         assert float(layer.gavg) == 0.75 * 2 ** (bits - 2)
     layer.set_bits(2)  # and back: every integer is a multiple, so no rounding is left to chance
-    assert np.array_equal(layer.kernel_q.numpy(), integers)
+    assert np.array_equal(layer.integers.numpy(), integers)
     assert np.array_equal(layer.dequantised().numpy(), before)
 
 
@@ -112,10 +112,10 @@ def test_widening_loses_nothing(rounding):
 def test_narrowing_rounds_and_clamps(fewer, rounding):
     layer = dense(weights_of((16, 17), seed=1), bits=8, rounding=rounding, headroom=1.0)
     q = np.arange(-127, 128).tolist() + [127, -127] * 8 + [0]
-    layer.kernel_q.assign(np.reshape(q, (16, 17)))
+    layer.integers.assign(np.reshape(q, (16, 17)))
     layer.set_bits(8 - fewer)
     exact = np.reshape(q, (16, 17)) / 2**fewer
-    got, limit = layer.kernel_q.numpy(), top(8 - fewer)
+    got, limit = layer.integers.numpy(), top(8 - fewer)
     assert np.abs(got).max() == limit
     if rounding == "truncate":
         assert np.array_equal(got, np.clip(np.rint(exact), -limit, limit))
@@ -130,13 +130,50 @@ def test_impossible_bits_are_refused(max_bits, bits):
         dense(weights_of(), max_bits=max_bits).set_bits(bits)
 
 
-def test_wrong_settings_are_refused():
-    with pytest.raises(UnsupportedLayerError, match="activation='tanh'"):
-        rct.layers.Dense(3, activation="tanh")
-    with pytest.raises(UnsupportedLayerError, match="padding='full'"):
-        rct.layers.Conv2D(3, 3, padding="full")
-    with pytest.raises(UnsupportedLayerError, match="Flatten"):
-        rct.layers.Dense(3).build((None, 4, 4))
+@pytest.mark.parametrize(
+    ("axes", "shape", "scale_shape"),
+    [
+        ((-1,), (3, 2, 5), (5,)),
+        ((-2, -1), (3, 3, 4, 2), (4, 2)),
+        ((-2,), (3, 3, 4, 2), (4, 1)),
+        ((-2,), (6, 3), (6, 1)),
+    ],
+)
+def test_scales_of_other_channel_axes(axes, shape, scale_shape):
+    weights = weights_of(shape)
+    weight = IntegerWeight(WeightShape(shape, axes), rct.Recipe(bits=8, per_channel=True, headroom=1.0))
+    weight.assign(weights)
+    assert tuple(weight.scale.shape) == scale_shape
+    moved = np.moveaxis(weights, [axis % len(shape) for axis in axes], range(len(axes)))
+    largest = np.abs(moved).reshape(*moved.shape[: len(axes)], -1).max(axis=-1)
+    assert np.array_equal(scale_array(weight).ravel(), (largest / np.float32(128)).ravel())
+    assert np.abs(weight.dequantised().numpy() - weights).max() <= 0.51 * scale_array(weight).max() * 2
+
+
+def test_gavg_of_rows_ignores_those_that_were_not_read():
+    weight = IntegerWeight(WeightShape((50, 4), (-2,), by_rows=True), rct.Recipe(bits=8))
+    weight.assign(weights_of((50, 4)))
+    gradient = np.zeros((50, 4), np.float32)
+    gradient[7] = 0.25 * weight.scale.numpy()
+    weight.apply_gradient(tf.constant(gradient), 1.0)
+    assert float(weight.gavg) == 0.25
+    assert 0.0 < float(weight.underflow) <= 1.0
+    weight.apply_gradient(tf.zeros((50, 4)), 1.0)  # no row at all: nothing is learned about the layer
+    assert float(weight.gavg) == 0.25
+
+
+def test_weight_decay_is_part_of_the_update():
+    weight = dense(weights_of(), bits=12, max_bits=16, rounding="truncate")
+    q = weight.integers.numpy().astype(np.int64)
+    weight.apply_gradient(tf.zeros((7, 9)), 0.5, decay=0.125)
+    assert np.array_equal(weight.integers.numpy(), q - np.trunc(q / 16))
+
+
+def test_a_frozen_recipe_stays_frozen():
+    layer = rct.layers.Dense(2, recipe=rct.Recipe(frozen=True))
+    layer.build((None, 3))
+    layer.trainable = True
+    assert not layer.integer_weights[0].trainable
 
 
 def test_activation_range_follows_and_clamps():
