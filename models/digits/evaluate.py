@@ -48,7 +48,7 @@ def measure(variant: str, seeds: int, epochs: int) -> dict[str, Any]:
         model = digits.train(seed, recipe, epochs, callback())
         seconds.append(time.perf_counter() - start)
         accuracies.append(accuracy(model))
-        bits.append([int(layer.bits) for layer in model.quantized_layers])
+        bits.append([int(layer.bits) for layer in model.integer_weights])
         sizes.append(parameter_bytes(model))
     return {
         "accuracy_percent": np.round(accuracies, 2).tolist(),
