@@ -105,7 +105,8 @@ def affine_from_range(minimum: float, maximum: float) -> AffineQuantization:
     if high <= low:
         raise QuantizationError(
             f"An activation range is empty. Received: [{minimum}, {maximum}]. "
-            "Train for at least one batch, so that ranges are observed."
+            "Train for at least one batch, so that ranges are observed; after training it means that every value is 0, "
+            "as behind a RELU that died: lower the learning rate, or leave the layer out."
         )
     mantissa, exponent = math.frexp((high - low) / (ACTIVATION_MAX - ACTIVATION_MIN))
     steps = 2.0**SCALE_SIGNIFICANT_BITS

@@ -23,7 +23,7 @@ from rct_tflite.tflite.reader import read_graph
 _ARENA_BASE = 1 << 18
 """Bytes for the interpreter's own structures beside the tensors; far more than any chain of ops needs."""
 
-_PROBE_TIMEOUT_S = 60
+_PROBE_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +122,19 @@ def arena_use(model: bytes) -> ArenaUse:
         # The probe forks, so it must not be this process with its threads; one thread for its NumPy.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         probe = Path(__file__).with_name("arena_probe.py")
-        run = subprocess.run(
-            [sys.executable, str(probe), str(path), str(ample)],
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_TIMEOUT_S,
-            env=environment,
-        )
+        try:
+            run = subprocess.run(
+                [sys.executable, str(probe), str(path), str(ample)],
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_TIMEOUT_S,
+                env=environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolchainError(
+                f"TFLite-Micro did not measure the arena of the model within {_PROBE_TIMEOUT_S} s. "
+                "Expected a few seconds. Export again when the computer is less busy."
+            ) from error
     if run.returncode != 0:
         raise ToolchainError(
             "TFLite-Micro could not measure the arena of the model. Expected a result of the probe process. "

@@ -1,5 +1,6 @@
 """Copying a float model layer by layer: weights become integers, activations get their ranges."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class _Graph:
     def __init__(self, rebuilder: Rebuilder, function: Any, path: str):
         self.rebuilder, self.function, self.path = rebuilder, function, path
         self.values: dict[int, _Value] = {}
-        self.names: Counter[str] = Counter()
+        self.taken = {layer.name for layer in function.layers}
         self.uses = Counter(id(tensor) for tensor in function.outputs)
         for node in nodes_of(function):
             self.uses.update(id(tensor) for tensor in node.input_tensors if not is_mask(node))
@@ -108,7 +109,7 @@ class _Graph:
         return inputs, keras.tree.map_structure(self._output, self.function._outputs_struct)
 
     def _input(self, tensor: Any) -> Any:
-        name = _input_name(self.function, tensor)
+        name = self._input_name(tensor)
         indices = self._are_indices(tensor)
         numbers = str(tensor.dtype).startswith(("int", "uint")) and not indices
         dtype = "float32" if numbers else tensor.dtype  # Keras casts what it is given
@@ -145,11 +146,21 @@ class _Graph:
         if value.anchor is None:
             return value.tensor
         if value.ranged is None:
-            name = f"{value.anchor}_range"
-            number = self.names[name]
-            self.names[name] += 1
-            value.ranged = ActivationRange(name=f"{name}_{number}" if number else name)(value.tensor)
+            value.ranged = ActivationRange(name=self._free_name(f"{value.anchor}_range"))(value.tensor)
         return value.ranged
+
+    def _input_name(self, tensor: Any) -> str:
+        """Returns the user's name of an input, or "input" for the only one where Keras made the name up."""
+        name = str(tensor._keras_history.operation.name)
+        own = len(self.function.inputs) > 1 or not name.startswith("input_layer")
+        return name if own else self._free_name("input")
+
+    def _free_name(self, name: str) -> str:
+        """Returns the name, with a number behind it where the model uses it already, and takes it."""
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        free = next(candidate for candidate in candidates if candidate not in self.taken)
+        self.taken.add(free)
+        return free
 
     def _call(self, node: Any) -> None:
         if is_mask(node):
@@ -224,14 +235,6 @@ def nodes_of(function: Any) -> Iterator[Any]:
     """Yields the calls that a functional model consists of, inputs first."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from (node for node in function._nodes_by_depth[depth] if not node.is_input)
-
-
-def _input_name(function: Any, tensor: Any) -> str:
-    """Returns the user's name of an input, or "input" for the only one where Keras made the name up."""
-    name = str(tensor._keras_history.operation.name)
-    if len(function.inputs) > 1 or not name.startswith("input_layer"):
-        return name
-    return "input" if all(layer.name != "input" for layer in function.layers) else "network_input"
 
 
 def take_over(source: Any, target: Any) -> None:

@@ -304,3 +304,14 @@ def test_the_package_imports_without_keras():
         "assert all(hasattr(rct, name) for name in rct.__all__) and not hasattr(rct, 'nothing')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "names", [("input", "network_input"), ("input_range", "b"), ("a", "a_range"), ("a_range", "a")]
+)
+def test_names_of_ours_make_way_for_those_of_the_user(names):
+    first, second = (L.Dense(3, name=name) for name in names)
+    quantised = rct.quantize(keras.Sequential([keras.Input((4,)), first, second]))
+    given = [layer.name for layer in quantised.layers]
+    assert [name for name in given if isinstance(quantised.get_layer(name), rct.layers.Dense)] == list(names)
+    assert len(set(given)) == len(given) == 6
