@@ -95,11 +95,6 @@ class Image:
         """The initial stack pointer: the stack grows down from the end of the RAM."""
         return self.ram.origin + self.ram.size
 
-    @property
-    def stack_limit(self) -> int:
-        """The lowest address of the reserved stack."""
-        return self.stack_top - self.stack_bytes
-
     @functools.cached_property
     def _starts(self) -> list[int]:
         return [function.start for function in self.functions]

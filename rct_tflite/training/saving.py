@@ -51,6 +51,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             config = json.loads(archive.read("config.json"))
+    # zipfile raises NotImplementedError for a compression that it does not know: a damaged header looks like that.
     except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, NotImplementedError) as error:
         raise _refusal(path, f"a damaged or other file of {path.stat().st_size} bytes ({error})") from error
     if damaged is not None:
