@@ -61,8 +61,8 @@ class Recipe:
         max_bits: Widest width; above 8 the weights are held in int16.
         rounding: `"stochastic"` or `"truncate"`.
         per_channel: One scale per output channel instead of one per weight.
-        headroom: Weight range as a multiple of the largest initial weight. The range is frozen, so it must
-            leave room to grow.
+        headroom: Weight range at the start, as a multiple of the largest initial weight. `RCTCallback` doubles the
+            range of a layer that outgrows it; trained without the callback, weights need room from the start.
         frozen: Whether the weights keep their integers.
         rules: Exceptions for some layers. For each field, the first rule that matches and sets it counts.
 
@@ -80,7 +80,7 @@ class Recipe:
     max_bits: int = 8
     rounding: Rounding = Rounding.STOCHASTIC
     per_channel: bool = False
-    headroom: float = 2.0
+    headroom: float = 1.0
     frozen: bool = False
     rules: tuple[Rule, ...] = ()
 

@@ -32,8 +32,9 @@ class RCTCallback(keras.callbacks.Callback):
 
     Every `interval` batches, a layer whose Gavg is below `t_min` gets a bit more, and one whose Gavg is above
     `t_max` gives one back. Gavg, the mean of `abs(gradient) / scale`, holds no learning rate, so a schedule that
-    lowers the rate does not drive the bits up. Decisions fall before a batch, so that a model that was saved after
-    one decides the same when its training goes on.
+    lowers the rate does not drive the bits up. A layer whose weights crowd at the ends of their range gets a range
+    twice as wide. Decisions fall before a batch, so that a model that was saved after one decides the same when its
+    training goes on.
 
     `logs` and the history get `bits` (mean over the weights) and `parameter_bytes`; the history also gets, per
     integer weight, `bits/<name>`, `gavg/<name>`, `underflow/<name>` and `saturated/<name>`, and the energies of the
@@ -41,7 +42,7 @@ class RCTCallback(keras.callbacks.Callback):
     `rct-tflite report` draws the log.
 
     Args:
-        t_min: Below this Gavg a layer gets a bit. None for 0.1 (stochastic rounding) or 0.6 (truncation) divided by
+        t_min: Below this Gavg a layer gets a bit. None for 0.3 (stochastic rounding) or 1.5 (truncation) divided by
             the learning rate that training starts with; why is told in `training/policy.py`. A mapping from
             patterns of names (`{"dense*": 3.0}`) gives some layers another threshold than this default.
         t_max: Above this Gavg a layer gives a bit back; at least `4 * t_min`, and that if None. Also a mapping.
@@ -51,7 +52,8 @@ class RCTCallback(keras.callbacks.Callback):
         max_bits: Widest width; None for that of each layer's recipe.
         budget_bytes: Most bytes that the packed weights of the model may take at any step; None for no limit.
         mode: `"step"` changes a width by one bit in a decision, `"jump"` to where its Gavg meets the thresholds.
-        freeze_after: Number of epochs after which bit-widths stay; None for never.
+        freeze_after: Number of epochs after which bit-widths stay; None for never. Ranges go on.
+        max_saturated: Largest share of a layer's weights at either end of the range, above 0; 1 keeps all ranges.
         log: A `.jsonl` or `.csv` file to write, one row an epoch; see `spec/run_log.py`.
         tensorboard: Folder for the same numbers as TensorBoard scalars.
         verbose: 1 prints one line per epoch; use with `fit(verbose=0)`.
@@ -74,6 +76,7 @@ class RCTCallback(keras.callbacks.Callback):
         budget_bytes: int | None = None,
         mode: str = Mode.STEP,
         freeze_after: int | None = None,
+        max_saturated: float = 0.01,
         log: str | Path | None = None,
         tensorboard: str | Path | None = None,
         verbose: int = 0,
@@ -82,7 +85,7 @@ class RCTCallback(keras.callbacks.Callback):
         self.t_min, self.t_max, self.interval, self.average = t_min, t_max, interval, average
         self.min_bits, self.max_bits, self.freeze_after = min_bits, max_bits, freeze_after
         self.policy = BitPolicy(mode, budget_bytes)
-        self.tensorboard, self.verbose = tensorboard, verbose
+        self.max_saturated, self.tensorboard, self.verbose = max_saturated, tensorboard, verbose
         self._writer = None if log is None else RunWriter(log)
         self._summary: Any = None
         self._meter = EnergyMeter()
@@ -96,10 +99,10 @@ class RCTCallback(keras.callbacks.Callback):
                 f"Expected interval >= 1 and {MIN_BITS} <= min_bits <= max_bits <= {MAX_BITS}. "
                 f"Received: interval={self.interval}, min_bits={self.min_bits}, max_bits={self.max_bits}."
             )
-        if not 0.0 <= self.average < 1.0 or (self.freeze_after or 0) < 0:
+        if not 0.0 <= self.average < 1.0 or (self.freeze_after or 0) < 0 or not 0.0 < self.max_saturated <= 1.0:
             raise RecipeError(
-                "Expected 0 <= average < 1 and freeze_after >= 0. "
-                f"Received: average={self.average}, freeze_after={self.freeze_after}."
+                "Expected 0 <= average < 1, freeze_after >= 0 and 0 < max_saturated <= 1. Received: "
+                f"average={self.average}, freeze_after={self.freeze_after}, max_saturated={self.max_saturated}."
             )
         lowest = self.t_min.values() if isinstance(self.t_min, Mapping) else [self.t_min]
         highest = self.t_max.values() if isinstance(self.t_max, Mapping) else [self.t_max]
@@ -198,15 +201,23 @@ class RCTCallback(keras.callbacks.Callback):
         self._began = True
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Decides on the bit-widths, at the start of an interval."""
+        """Decides on ranges and bit-widths, at the start of an interval."""
         del logs
         number = (self._start + batch) // self.interval
         if number == self._decided:
             return
         self._decided = number
+        self._widen_ranges()
         if self.freeze_after is None or self._epoch < self.freeze_after:
             self._count(self._start + batch)
             self._apply(self.policy.decide(self._states()))
+
+    def _widen_ranges(self) -> None:
+        for weight in self._weights:
+            # One weight is always the largest: of a small tensor it alone would be more than the share.
+            crowd = max(self.max_saturated * weight.weight_count, 1.0)
+            if weight.trainable and round(float(number_of(weight.saturated)) * weight.weight_count) > crowd:
+                weight.double_range()
 
     def _count(self, steps: int) -> None:
         self._meter.add(steps - self._counted, work_of(self._weights, self._macs))

@@ -86,9 +86,10 @@ class WeightShape:
 class IntegerWeight(keras.layers.Layer):
     """The integers of one weight tensor, their scale, and the update in integers.
 
-    The range of the weights is `headroom * max(abs(initial weights))` and frozen; at `k` bits the scale is
-    `range / 2**(k - 1)` and the integers are clamped to `top(k)`. Nothing here holds a float of the weight's
-    shape: `dequantised()` makes one, that lives as long as a forward pass.
+    The range of the weights is `headroom * max(abs(initial weights))`; at `k` bits the scale is `range / 2**(k - 1)`
+    and the integers are clamped to `top(k)`. A change of the bit-width leaves the range as it is; only
+    `double_range()` widens it. Nothing here holds a float of the weight's shape: `dequantised()` makes one, that
+    lives as long as a forward pass.
 
     On several replicas each holds the integers, and all do the same update with the same random numbers.
 
@@ -261,8 +262,15 @@ class IntegerWeight(keras.layers.Layer):
                 f"Received: bits={bits}. For more than {EXPORT_BITS} bits, quantise with Recipe(max_bits=...)."
             )
         factor = 2.0 ** (bits - int(self.bits.numpy()))
-        if factor == 1.0:
-            return
+        if factor != 1.0:
+            self._regrid(factor, bits)
+
+    def double_range(self) -> None:
+        """Doubles the range at the same bit-width: integers halve, rounded as for a narrower grid, the scale doubles."""
+        self._regrid(0.5, int(self.bits.numpy()))
+
+    def _regrid(self, factor: float, bits: int) -> None:
+        """Brings the integers to the grid whose scale is `factor` times finer."""
         values = self.integers.numpy() * factor  # float64: exact
         if self.recipe.rounding == Rounding.STOCHASTIC:
             noise = rounding.uniform(self.stream, tf.constant(self.updates.numpy()), values.shape).numpy()

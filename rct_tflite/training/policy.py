@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from rct_tflite.errors import RecipeError
 from rct_tflite.spec.quantization import Rounding
 
-RATE_TIMES_T_MIN = {Rounding.STOCHASTIC: 0.1, Rounding.TRUNCATE: 0.6}
+RATE_TIMES_T_MIN = {Rounding.STOCHASTIC: 0.3, Rounding.TRUNCATE: 1.5}
 """`learning_rate * t_min` where accuracy stops to grow, by the rounding of the updates."""
 
 HYSTERESIS = 4.0
@@ -54,7 +54,7 @@ def default_t_min(rounding: Rounding, learning_rate: float) -> float:
 
     Example:
         >>> default_t_min(Rounding.STOCHASTIC, 0.1), default_t_min(Rounding.TRUNCATE, 0.02)
-        (1.0, 30.0)
+        (3.0, 75.0)
     """
     if not 0.0 < learning_rate < math.inf:
         raise RecipeError(

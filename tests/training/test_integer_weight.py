@@ -41,8 +41,8 @@ def test_weights_become_integers(per_channel, bits, max_bits, dtype):
 
 def test_a_layer_that_starts_with_zeros_can_learn():
     layer = dense(np.zeros((4, 2), np.float32), per_channel=True)
-    assert np.allclose(scale_array(layer), 2.0 / 32)  # headroom * sqrt(6 / (4 + 2)), at 6 bits
-    layer.apply_gradient(tf.ones((4, 2)), 1.0)
+    assert np.allclose(scale_array(layer), 1.0 / 32)  # headroom * sqrt(6 / (4 + 2)), at 6 bits
+    layer.apply_gradient(tf.ones((4, 2)), 0.5)
     assert (layer.integers.numpy() == -16).all()
 
 
