@@ -39,23 +39,20 @@ class Method:
         name: As the user names it.
         kind: What trains.
         recipe: Of the quantised-only kinds.
-        threshold: `learning_rate * t_min` of adaptive bit-widths; None keeps them.
+        adaptive: Whether bit-widths adapt, at the callback's default thresholds.
     """
 
     name: str
     kind: Kind
     recipe: Recipe | None = None
-    threshold: float | None = None
+    adaptive: bool = True
 
 
-# The thresholds stand for `learning_rate * t_min`. Learning starts at 0.1 with stochastic rounding and 0.6 with
-# truncation (the callback's defaults), which is enough for the digits. These come close to float32 also where more is
-# to be learnt: Fashion-MNIST loses 1.7 points at 0.1 (6 bits) and 1.2 at 0.6 (9 bits).
 _METHODS = (
     Method("float32", Kind.FLOAT32),
     Method("qat", Kind.QAT),
-    Method("rct-stochastic", Kind.RCT, Recipe(bits=6), threshold=0.3),
-    Method("rct-truncate", Kind.RCT, Recipe(bits=6, max_bits=16, rounding=Rounding.TRUNCATE), threshold=1.5),
+    Method("rct-stochastic", Kind.RCT, Recipe(bits=6)),
+    Method("rct-truncate", Kind.RCT, Recipe(bits=6, max_bits=16, rounding=Rounding.TRUNCATE)),
 )
 DEFAULT_METHODS = (*(method.name for method in _METHODS), "fixed-4", "fixed-6", "fixed-8")
 """Names of the methods that are compared unless others are asked for."""
@@ -77,7 +74,7 @@ def method_of(name: str) -> Method:
     fixed = re.fullmatch(r"fixed-(\d{1,2})", name)
     if fixed and MIN_BITS <= int(fixed[1]) <= MAX_BITS:
         bits = int(fixed[1])
-        return Method(name, Kind.RCT, Recipe(bits=bits, max_bits=max(8, bits)))
+        return Method(name, Kind.RCT, Recipe(bits=bits, max_bits=max(8, bits)), adaptive=False)
     raise RecipeError(
         f"Unknown method. Expected some of: {', '.join(method.name for method in _METHODS)}, fixed-{MIN_BITS} to "
         f"fixed-{MAX_BITS}. Received: {name!r}."
@@ -195,9 +192,8 @@ class Contender:
                 self.note = f"tfmot leaves in float32: {', '.join(aware.unquantized)}"
         elif method.kind is Kind.RCT:
             self.model = quantize(floating, method.recipe, seed)
-            fixed = method.threshold is None  # the callback then only measures
-            t_min = None if method.threshold is None else method.threshold / schedule.learning_rate
-            self.callbacks.append(RCTCallback(t_min, interval=schedule.interval, freeze_after=0 if fixed else None))
+            freeze_after = None if method.adaptive else 0  # the callback then measures, and widens ranges
+            self.callbacks.append(RCTCallback(interval=schedule.interval, freeze_after=freeze_after))
         else:
             self.model = floating
         decay = self.api.optimizers.schedules.CosineDecay(schedule.learning_rate, schedule.steps(data))
