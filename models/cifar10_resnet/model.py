@@ -10,7 +10,7 @@ from rct_tflite.training.contenders import Samples, Schedule
 import keras  # isort: skip
 
 CLASSES = 10
-SCHEDULE = Schedule(epochs=12, batch_size=128, learning_rate=0.2)
+SCHEDULE = Schedule(epochs=12, batch_size=128, learning_rate=1.0)
 
 
 def build(

@@ -42,7 +42,7 @@ class RCTCallback(keras.callbacks.Callback):
     `rct-tflite report` draws the log.
 
     Args:
-        t_min: Below this Gavg a layer gets a bit. None for 0.3 (stochastic rounding) or 1.5 (truncation) divided by
+        t_min: Below this Gavg a layer gets a bit. None for 0.3 (stochastic rounding) or 4 (truncation) divided by
             the learning rate that training starts with; why is told in `training/policy.py`. A mapping from
             patterns of names (`{"dense*": 3.0}`) gives some layers another threshold than this default.
         t_max: Above this Gavg a layer gives a bit back; at least `4 * t_min`, and that if None. Also a mapping.

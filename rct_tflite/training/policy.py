@@ -11,11 +11,16 @@ a start from few bits and a start from many bits end one bit apart at most, as t
 
 **Thresholds across learning rates.** An update moves a weight by `learning_rate * abs(gradient) / scale` steps, so
 what decides about learning is `learning_rate * Gavg`. For gradients with a Laplace distribution, the share of updates
-that truncation loses is `1 - exp(-1 / (learning_rate * Gavg))`: 81 % at a product of 0.6, and that is about where
-accuracy stops to grow. Stochastic rounding loses nothing on average, only adds noise, and gets there at 0.1 (both
-measured, in `models/digits/README.md`). Hence the defaults: `t_min = 0.1 / rate` and `0.6 / rate`. The rate is the one
-that training starts with, not the scheduled one: late in training a rate that falls tenfold would else ask
-`log2(10) = 3.3` bits more of every layer, just when the fewest weights still need to move.
+that truncation loses is `1 - exp(-1 / (learning_rate * Gavg))`: 22 % at a product of 4. Stochastic rounding loses
+nothing on average, only adds noise, and needs 3 to 4 bits less. Hence the defaults, `t_min = 0.3 / rate` and
+`4 / rate` (measured in `models/README.md`). The rate is the one that training starts with, not the scheduled one:
+late in training a rate that falls tenfold would else ask `log2(10) = 3.3` bits more of every layer, just when the
+fewest weights still need to move.
+
+**Ranges.** A tight range makes fine steps, but weights that reach its end stop there: a last layer with 8 % of its
+weights at the ends cost ResNet-8 as much as two bits. So ranges start at the largest initial weight, and the callback
+doubles that of a layer with more than 1 % of its weights at the ends: an exact halving of the integers, rounded as
+for a narrower width, after which Gavg is half of what it was and the rule above may give the bit back.
 """
 
 import enum
@@ -26,8 +31,8 @@ from dataclasses import dataclass
 from rct_tflite.errors import RecipeError
 from rct_tflite.spec.quantization import Rounding
 
-RATE_TIMES_T_MIN = {Rounding.STOCHASTIC: 0.3, Rounding.TRUNCATE: 1.5}
-"""`learning_rate * t_min` where accuracy stops to grow, by the rounding of the updates."""
+RATE_TIMES_T_MIN = {Rounding.STOCHASTIC: 0.3, Rounding.TRUNCATE: 4.0}
+"""`learning_rate * t_min` of the default thresholds, by the rounding of the updates."""
 
 HYSTERESIS = 4.0
 """Smallest `t_max / t_min`; also how much richer than the served one a layer must be to pay for it."""
@@ -54,7 +59,7 @@ def default_t_min(rounding: Rounding, learning_rate: float) -> float:
 
     Example:
         >>> default_t_min(Rounding.STOCHASTIC, 0.1), default_t_min(Rounding.TRUNCATE, 0.02)
-        (3.0, 75.0)
+        (3.0, 200.0)
     """
     if not 0.0 < learning_rate < math.inf:
         raise RecipeError(

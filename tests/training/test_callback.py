@@ -208,7 +208,7 @@ def thresholds(samples, tmp_path, callback_settings, recipe=None, **options):
 
 def test_default_thresholds_follow_rate_and_rounding(samples, tmp_path):
     recipe = rct.Recipe(rules=(Rule("conv2", rounding="truncate"),))
-    assert thresholds(samples, tmp_path, {}, recipe) == [(3.0, 12.0), (15.0, 60.0), (3.0, 12.0)]
+    assert thresholds(samples, tmp_path, {}, recipe) == [(3.0, 12.0), (40.0, 160.0), (3.0, 12.0)]
     assert thresholds(samples, tmp_path, {}, learning_rate=0.02) == [(15.0, 60.0)] * 3
 
 

@@ -192,7 +192,7 @@ def test_a_budget_below_the_narrowest_widths_is_refused():
 
 @pytest.mark.parametrize(
     ("rounding", "rate", "t_min"),
-    [("stochastic", 0.1, 3.0), ("stochastic", 0.02, 15.0), ("truncate", 0.1, 15.0), ("truncate", 0.01, 150.0)],
+    [("stochastic", 0.1, 3.0), ("stochastic", 0.02, 15.0), ("truncate", 0.1, 40.0), ("truncate", 0.01, 400.0)],
 )
 def test_default_thresholds_follow_the_rate(rounding, rate, t_min):
     assert default_t_min(Rounding(rounding), float(np.float32(rate))) == t_min
