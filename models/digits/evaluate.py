@@ -21,14 +21,15 @@ from rct_tflite.training.memory import parameter_bytes
 LARGEST_LOSS = 1.0  # points of accuracy below float32
 LARGEST_SHARE = 0.30  # of the bytes of float32
 
-VARIANTS: dict[str, tuple[rct.Recipe, Callable[[], rct.RCTCallback | None]]] = {
+_fixed = partial(rct.RCTCallback, freeze_after=0)
+VARIANTS: dict[str, tuple[rct.Recipe, Callable[[], rct.RCTCallback]]] = {
     "stochastic, adaptive from 6 bits": (rct.Recipe(bits=6), rct.RCTCallback),
-    "stochastic, 6 bits": (rct.Recipe(bits=6), lambda: None),
-    "stochastic, 4 bits": (rct.Recipe(bits=4), lambda: None),
-    "truncate, 6 bits": (rct.Recipe(bits=6, rounding="truncate"), lambda: None),
-    "truncate, adaptive from 6 bits, t_min 6, up to 16 bits": (
+    "stochastic, 6 bits": (rct.Recipe(bits=6), _fixed),
+    "stochastic, 4 bits": (rct.Recipe(bits=4), _fixed),
+    "truncate, 6 bits": (rct.Recipe(bits=6, rounding="truncate"), _fixed),
+    "truncate, adaptive from 6 bits, up to 16 bits": (
         rct.Recipe(bits=6, max_bits=16, rounding="truncate"),
-        partial(rct.RCTCallback, t_min=6.0, t_max=24.0),
+        rct.RCTCallback,
     ),
 }
 
