@@ -53,7 +53,8 @@ class RCTCallback(keras.callbacks.Callback):
         budget_bytes: Most bytes that the packed weights of the model may take at any step; None for no limit.
         mode: `"step"` changes a width by one bit in a decision, `"jump"` to where its Gavg meets the thresholds.
         freeze_after: Number of epochs after which bit-widths stay; None for never. Ranges go on.
-        max_saturated: Largest share of a layer's weights at either end of the range, above 0; 1 keeps all ranges.
+        max_saturated: Largest share of a layer's weights at the ends of their range, above 0 and beyond the share that
+            lies there if weights spread evenly; 1 keeps all ranges.
         log: A `.jsonl` or `.csv` file to write, one row an epoch; see `spec/run_log.py`.
         tensorboard: Folder for the same numbers as TensorBoard scalars.
         verbose: 1 prints one line per epoch; use with `fit(verbose=0)`.
@@ -214,8 +215,9 @@ class RCTCallback(keras.callbacks.Callback):
 
     def _widen_ranges(self) -> None:
         for weight in self._weights:
-            # One weight is always the largest: of a small tensor it alone would be more than the share.
-            crowd = max(self.max_saturated * weight.weight_count, 1.0)
+            # Weights spread evenly over the range have this share of them on its last integer, too.
+            natural = 1.5 / 2 ** (int(number_of(weight.bits)) - 1)
+            crowd = max((self.max_saturated + natural) * weight.weight_count, 1.0)
             if weight.trainable and round(float(number_of(weight.saturated)) * weight.weight_count) > crowd:
                 weight.double_range()
 

@@ -18,9 +18,10 @@ late in training a rate that falls tenfold would else ask `log2(10) = 3.3` bits 
 fewest weights still need to move.
 
 **Ranges.** A tight range makes fine steps, but weights that reach its end stop there: a last layer with 8 % of its
-weights at the ends cost ResNet-8 as much as two bits. So ranges start at the largest initial weight, and the callback
-doubles that of a layer with more than 1 % of its weights at the ends: an exact halving of the integers, rounded as
-for a narrower width, after which Gavg is half of what it was and the rule above may give the bit back.
+weights at the ends kept ResNet-8 behind float32 at any bit-width. So ranges start at the largest initial weight, and
+the callback doubles that of a layer whose weights crowd at the ends: 1 % of them more than of weights that spread
+evenly, where `1.5 / 2**(bits - 1)` lie on the last integers. Doubling halves the integers, rounded as for a narrower
+width; Gavg is then half of what it was, and the rule above may give the bit back.
 """
 
 import enum
