@@ -11,27 +11,27 @@ from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, FLASH_W
 from rct_tflite.energy.calibration.trace import Trace
 
 CLOCK_MHZ = 100.0
-CLASSES = ("base", "conv_2d", "fully_connected", "pool", "grad")
-SECONDS = (0.50, 0.83, 0.61, 1.10, 0.71, 0.95, 0.55, 0.77)
-CPI = {"base": 1.0, "conv_2d": 1.32, "fully_connected": 1.71, "pool": 1.45, "grad": 1.58}
-POWER_SHARE = {"base": 0.95, "conv_2d": 1.05, "fully_connected": 0.97, "pool": 0.9, "grad": 1.0}
+CLASSES = ("move", "mac", "depthwise", "elementwise", "update")
+SECONDS = (0.50, 0.83, 0.61, 1.10, 0.71, 0.95, 0.55, 0.77, 0.66, 0.58)
+CPI = {"move": 1.0, "mac": 1.32, "depthwise": 1.71, "elementwise": 1.45, "update": 1.58}
+POWER_SHARE = {"move": 1.0, "mac": 1.05, "depthwise": 0.98, "elementwise": 0.92, "update": 1.05}
 VOLTAGE = 3.0
 
 
 def make_schedule(default_cpi=1.4, sleep_s=0.1, flash=True, seconds=1.0):
-    """Two phases for each class but the first, each with a tenth of its instructions in another class."""
-    names = ("base", *(f"{name}_{size}" for name in CLASSES[1:] for size in ("small", "large")))[:8]
+    """Two phases for each class, forth and back, each second one with a tenth of its instructions in `move`."""
     phases = []
-    for index, name in enumerate(names):
-        op_class = name.rpartition("_")[0] or name
+    for index, op_class in enumerate((*CLASSES, *reversed(CLASSES))):
         total = 1000.0 * (index + 3)
-        counts = ((op_class, total),) if index % 2 == 0 else ((op_class, 0.9 * total), ("base", 0.1 * total))
+        mixed = index >= len(CLASSES) and op_class != "move"
+        counts = ((op_class, 0.9 * total), ("move", 0.1 * total)) if mixed else ((op_class, total),)
         duration = SECONDS[index] * seconds
         iterations = round(duration * CLOCK_MHZ * 1e6 / (total * default_cpi))
+        name = f"{op_class}_{'small' if index < len(CLASSES) else 'large'}"
         phases.append(Phase(name, COMPUTE, iterations, counts, 0, total * default_cpi * iterations / CLOCK_MHZ / 1e6))
     if flash:
-        phases.append(Phase("flash_erase", FLASH_ERASE, 8, (("base", 200.0),), 4096, 0.4 * seconds))
-        phases.append(Phase("flash_write", FLASH_WRITE, 4, (("base", 50000.0),), 16384, 0.3 * seconds))
+        phases.append(Phase("flash_erase", FLASH_ERASE, 8, (("move", 200.0),), 4096, 0.4 * seconds))
+        phases.append(Phase("flash_write", FLASH_WRITE, 4, (("move", 50000.0),), 16384, 0.3 * seconds))
     return Schedule("synthetic", CLOCK_MHZ, "gcc 12", sleep_s, tuple(phases))
 
 
