@@ -78,16 +78,19 @@ def calibrate_trace(target: Target, schedule: Schedule, trace: Trace, options: T
     observations = [_observation(found[phase.name], phase, measured) for phase in computing]
     source = f"Measured with the benchmark firmware: {trace.source}, {schedule.clock_mhz:g} MHz, {schedule.compiler}."
     fit = fit_target(target, schedule.clock_mhz, observations, source)
-    flash = [
+    more = [
         coefficient
         for phase in measured.phases
         if found[phase.name].kind != COMPUTE
         for coefficient in _flash(found[phase.name], phase, fit, schedule.clock_mhz, source)
     ]
+    if trace.volts is not None:
+        supply = Quantity(trace.volts, 0.99 * trace.volts, 1.01 * trace.volts, "measured", source)
+        more.append(Coefficient("voltage_v", supply, 1.0))
     notes = [*measured.notes]
     if abs(fit.drift) >= FAR_OFF / 10:
         notes.append(f"the meter's gain drifts by {fit.drift:+.1%} over the benchmark: taken off")
-    return _calibration(fit, flash, source, schedule.clock_mhz, measured.sleep_w * 1e3, notes)
+    return _calibration(fit, more, source, schedule.clock_mhz, measured.sleep_w * 1e3, notes)
 
 
 def calibrate_table(
@@ -109,7 +112,7 @@ def calibrate_table(
     observations = []
     for row in workloads:
         instructions = row.instructions or known.get(row.name, ())
-        power = row.energy_j / row.latency_s
+        power = row.energy_j / row.latency_s  # NaN where either is
         observations.append(
             Observation(
                 row.name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rct_tflite.energy.calibration.shrinkage import Floats, Shrunk, fit_shrunk
+from rct_tflite.energy.calibration.linear_fit import Floats, Shrunk, fit_shrunk
 from rct_tflite.errors import DataError
 from rct_tflite.spec.target import Quantity, Target
 

@@ -15,12 +15,13 @@ from rct_tflite.energy.calibration.readers.generic import read_generic
 from rct_tflite.energy.calibration.readers.joulescope import is_joulescope_header, read_joulescope_csv, refuse_jls
 from rct_tflite.energy.calibration.readers.lpm01a import SAMPLE_LINE, read_lpm01a
 from rct_tflite.energy.calibration.readers.ppk2 import is_ppk2_header, read_ppk2_csv, read_ppk2_file
+from rct_tflite.energy.calibration.readers.serial import CLOCK, read_serial
 from rct_tflite.energy.calibration.readers.workloads import is_workloads_header, read_workloads
 from rct_tflite.energy.calibration.trace import Trace, Workload
 from rct_tflite.errors import DataError
 
 TRACES = ("ppk2-csv", "ppk2", "joulescope", "lpm01a", "otii", "energyrunner", "csv")
-TABLES = ("results-txt", "results-json", "table")
+TABLES = ("results-txt", "results-json", "serial", "table")
 FORMATS = (*TRACES, *TABLES)
 _PROBED_BYTES = 4096
 
@@ -60,6 +61,8 @@ def read_measurement(
             return read_results_text(path)
         case "results-json":
             return read_results_json(path)
+        case "serial":
+            return read_serial(path)
         case "table":
             return read_workloads(path)
         case "csv" | "otii":
@@ -85,6 +88,8 @@ def find_format(path: Path, units: Mapping[str, str] | None = None) -> str:
         return "results-json"
     if b"uJ/inf" in start or b"Per inference: time" in start:
         return "results-txt"
+    if CLOCK.search(start.decode(errors="replace")):
+        return "serial"
     if b"PowerShield" in start or b"TimeStamp:" in start or len(SAMPLE_LINE.findall(start)) > 3:
         return "lpm01a"
     header = read_header(path)

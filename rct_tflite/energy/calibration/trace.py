@@ -1,6 +1,6 @@
 """What every power meter gives: power over time, perhaps with digital inputs beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ class Trace:
         time_s: float64 (n,), seconds, rising. A sample is the mean over the interval that begins there.
         power_w: float64 (n,), watts drawn by the board.
         digital: uint8 (n,), bit k is digital input k; None where the meter recorded none.
-        source: What was read, as in "PPK2, my_board.csv, 3.3 V".
+        source: What was read, as in "my_board.csv, 3.3 V".
+        volts: Of the supply; None where only the power is known.
     """
 
     time_s: Floats
     power_w: Floats
     digital: Digital | None
     source: str
+    volts: float | None = None
 
     @property
     def interval_s(self) -> float:
@@ -85,8 +87,8 @@ def make_trace(
             f"The voltage of {source} is impossible. Expected 0.5 to 30 V. Received: {np.median(volts):g}. "
             "Give the voltage of the supply in volts: --voltage 3.3."
         )
-    label = f"{source}, {float(np.median(volts)):.4g} V"
-    return checked(Trace(time_s, amperes * volts, digital, label))
+    supply = float(np.median(volts))
+    return checked(Trace(time_s, amperes * volts, digital, f"{source}, {supply:.4g} V", supply))
 
 
 def checked(trace: Trace) -> Trace:
@@ -112,7 +114,7 @@ def checked(trace: Trace) -> Trace:
             f"{trace.time_s[back[0] + 1]:.9g} s after {trace.time_s[back[0]]:.9g} s at sample {back[0] + 1}. "
             "Were two recordings put into one file, or has the time too few digits?"
         )
-    return Trace(trace.time_s - trace.time_s[0], trace.power_w, trace.digital, trace.source)
+    return replace(trace, time_s=trace.time_s - trace.time_s[0])
 
 
 def without_zero(trace: Trace, zero_s: float) -> Trace:
@@ -134,7 +136,7 @@ def without_zero(trace: Trace, zero_s: float) -> Trace:
             )
         digital = None if trace.digital is None else trace.digital[first:]
         power = trace.power_w[first:] - trace.power_w[:first].mean()
-        trace = checked(Trace(trace.time_s[first:], power, digital, trace.source))
+        trace = checked(replace(trace, time_s=trace.time_s[first:], power_w=power, digital=digital))
     negative = float(np.mean(trace.power_w < 0))
     if negative > NEGATIVE_SHARE or trace.power_w.mean() <= 0:
         raise DataError(

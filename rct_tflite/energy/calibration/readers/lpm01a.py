@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rct_tflite.energy.calibration.trace import Digital, Floats, Trace, make_trace
+from rct_tflite.energy.calibration.trace import Digital, Floats, Trace, checked, make_trace
 from rct_tflite.errors import DataError
 
 SAMPLE_LINE = re.compile(rb"^\s*\d{1,9}[-+]\d{2}\s*$", re.MULTILINE)
@@ -52,7 +52,7 @@ def read_lpm01a(path: Path, voltage: float | None) -> Trace:
     time_s = np.arange(len(samples)) / rate
     if _ENERGY.search(commands):
         # Joules of each sample.
-        return make_trace(time_s, samples * rate, 1.0, digital, path.name)
+        return checked(Trace(time_s, samples * rate, digital, path.name))
     found = _VOLTAGE.findall(commands)
     if voltage is None and found:
         voltage = int(found[-1][0]) * (1e-3 if found[-1][1] else 1.0)
