@@ -90,12 +90,14 @@ class Effects:
 
     def _covariance(self, rows: Sequence[Setting], columns: Sequence[Setting]) -> Array:
         alike = self.likeness[np.ix_([r.model for r in rows], [c.model for c in columns])]
+        row_labels, column_labels = ([dict(s.labels) for s in settings] for settings in (rows, columns))
         total = np.zeros((len(rows), len(columns)))
         for term in self.terms:
-            equal = _values(rows, term.label)[:, None] == _values(columns, term.label)[None, :]
+            codes: dict[str, int] = {}  # numbers compare faster than texts
+            down, across = (
+                np.array([codes.setdefault(labels.get(term.label, EVERYWHERE), len(codes)) for labels in table])
+                for table in (row_labels, column_labels)
+            )
+            equal = down[:, None] == across[None, :]
             total += term.deviation**2 * equal * (alike if term.by_model else 1.0)
         return total
-
-
-def _values(settings: Sequence[Setting], label: str) -> npt.NDArray[np.str_]:
-    return np.array([dict(s.labels).get(label, EVERYWHERE) for s in settings], dtype=np.str_)
