@@ -10,6 +10,7 @@ from pathlib import Path
 from rct_tflite.emulator.finder import Emulator, find_emulator
 from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, SCHEDULE_FILE, Phase, Schedule
 from rct_tflite.errors import EmulatorError, ToolchainError
+from rct_tflite.firmware.estimation import op_class
 from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT, copy_contents, emulated, render
 from rct_tflite.firmware.toolchain import Toolchain, find_toolchain
 from rct_tflite.spec.target import Target
@@ -27,13 +28,8 @@ WITHOUT_CYCLE_COUNTER = ("cortex-m0plus",)
 
 _PHASE = re.compile(r"^RCT_PHASE\((\w+), (\w+), (\d+)\)$", re.MULTILINE)
 
-CLASS_OF = (
-    (re.compile(r"rct_update_|learn_row|learn_weight|rct_pack_"), "update"),
-    (re.compile(r"rct_\w*pool\w*|sum_window|rct_mask|rct_argmax|rct_softmax\w*"), "elementwise"),
-    (re.compile(r"\w*depthwise\w*"), "depthwise"),
-    (re.compile(r"rct_conv_2d\w*|rct_fully_connected\w*|run_\w+|add_\w+|finish_input_error"), "mac"),
-)
-"""Op class of a function of the runtime by its name; what is not here is "move"."""
+OWN_FUNCTIONS = ("rct_phase", "rct_port_", "rct_board_", "rct_reset")
+"""The benchmark's own, around the kernels."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ def _count(
         counted = _functions(emulator, image, number, COUNTED_ITERATIONS)
         classes: Counter[str] = Counter()
         for name, count in counted.items():
-            classes[op_class(name)] += count - setup.get(name, 0)
+            classes[_class_of(name)] += count - setup.get(name, 0)
         found[phase.name] = tuple(
             (name, count / COUNTED_ITERATIONS) for name, count in sorted(classes.items()) if count > 0
         )
@@ -181,14 +177,10 @@ def _count(
     return found
 
 
-def op_class(function: str) -> str:
-    """Returns the op class that a function of the runtime belongs to.
-
-    Example:
-        >>> op_class("rct_update_stochastic"), op_class("rct_copy")
-        ('update', 'move')
-    """
-    return next((name for pattern, name in CLASS_OF if pattern.match(function)), "move")
+def _class_of(function: str) -> str:
+    """What is no kernel, such as the loop around it or the C library, moves data and controls."""
+    is_kernel = function.startswith("rct_") and not function.startswith(OWN_FUNCTIONS)
+    return op_class(function) if is_kernel else "move"
 
 
 def _functions(emulator: Emulator, image: Path, phase: int, iterations: int) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ import pytest
 from rct_tflite.emulator.finder import available_emulators
 from rct_tflite.energy.calibration.schedule import COMPUTE, KINDS, SCHEDULE_FILE, read_schedule
 from rct_tflite.errors import TargetError, ToolchainError
-from rct_tflite.firmware.calibration import PHASES_FILE, BenchmarkOptions, op_class, write_benchmark
+from rct_tflite.firmware.calibration import PHASES_FILE, BenchmarkOptions, write_benchmark
 from rct_tflite.firmware.toolchain import CORES, available_toolchains, find_toolchain
 from rct_tflite.spec.target import OP_CLASSES
 from rct_tflite.spec.target_file import find_target
@@ -95,21 +95,6 @@ def test_the_list_of_phases():
     lengths = [int(re.search(r"(\d+)\)", phase).group(1)) for phase in phases]
     assert set(kinds) == set(KINDS)
     assert all(a != b for a, b in itertools.pairwise(lengths[:9]))
-
-
-@pytest.mark.parametrize(
-    ("function", "expected"),
-    [
-        ("rct_conv_2d", "mac"),
-        ("run_fours", "mac"),
-        ("rct_average_pool_2d", "elementwise"),
-        ("rct_update_stochastic", "update"),
-        ("rct_depthwise_conv_2d", "depthwise"),
-        ("memcpy", "move"),
-    ],
-)
-def test_classes_of_functions(function, expected):
-    assert op_class(function) == expected
 
 
 def test_same_options_give_the_same_files(benchmark, tmp_path):
