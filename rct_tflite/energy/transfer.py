@@ -82,22 +82,21 @@ class Effects:
             )
         logs = np.log(costs)
         mean = float(logs.mean())
-        among = self._covariance(settings, settings) + SMALLEST_VARIANCE * np.eye(len(settings))
-        towards = self._covariance([wanted], settings)[0]
+        covariance = self._covariance([*settings, wanted])
+        among = covariance[:-1, :-1] + SMALLEST_VARIANCE * np.eye(len(settings))
+        towards = covariance[-1, :-1]
         solved = np.linalg.solve(among, np.column_stack([logs - mean, towards]))
-        variance = float(self._covariance([wanted], [wanted])[0, 0] - towards @ solved[:, 1])
+        variance = float(covariance[-1, -1] - towards @ solved[:, 1])
         return around(math.exp(mean + float(towards @ solved[:, 0])), math.sqrt(max(variance, SMALLEST_VARIANCE)))
 
-    def _covariance(self, rows: Sequence[Setting], columns: Sequence[Setting]) -> Array:
-        alike = self.likeness[np.ix_([r.model for r in rows], [c.model for c in columns])]
-        row_labels, column_labels = ([dict(s.labels) for s in settings] for settings in (rows, columns))
-        total = np.zeros((len(rows), len(columns)))
+    def _covariance(self, settings: Sequence[Setting]) -> Array:
+        models = [setting.model for setting in settings]
+        alike = self.likeness[np.ix_(models, models)]
+        labels = [dict(setting.labels) for setting in settings]
+        total = np.zeros((len(settings), len(settings)))
         for term in self.terms:
-            codes: dict[str, int] = {}  # numbers compare faster than texts
-            down, across = (
-                np.array([codes.setdefault(labels.get(term.label, EVERYWHERE), len(codes)) for labels in table])
-                for table in (row_labels, column_labels)
-            )
-            equal = down[:, None] == across[None, :]
+            numbers: dict[str, int] = {}  # compare faster than texts
+            codes = np.array([numbers.setdefault(known.get(term.label, EVERYWHERE), len(numbers)) for known in labels])
+            equal = codes[:, None] == codes[None, :]
             total += term.deviation**2 * equal * (alike if term.by_model else 1.0)
         return total
