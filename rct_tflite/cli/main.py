@@ -16,7 +16,9 @@ COMMANDS = {
     "export": "Write a trained .keras model as .tflite and C project for a target.",
     "build": "Compile an exported project for its target.",
     "run": "Run a built project on an emulated core: results, instructions, energy.",
+    "estimate": "Estimate time, energy, battery life and memory of an exported folder.",
     "inspect": "Show what a .tflite file holds.",
+    "calibrate": "Measure your own board: benchmark firmware, power trace, target file.",
     "targets": "List the microcontrollers, or explain one target's numbers.",
 }
 """The commands in the order of work, each a module of its name in this folder that exposes `command`. The texts

@@ -11,16 +11,22 @@ from rct_tflite.spec.target_file import TargetFile, list_targets, read_target_fi
 
 KIB = 1024
 TEXT_WIDTH = 96
-UNITS = {
-    "flash.origin": "",
-    "flash.size": "bytes",
-    "ram.origin": "",
-    "ram.size": "bytes",
-    "stack_bytes": "bytes",
-    "clock_mhz": "MHz",
-    "cycles_per_instruction": "cycles per instruction",
-    "active_mw_per_mhz": "mW/MHz",
-}
+UNITS = (
+    ("_mw_per_mhz", "mW/MHz"),
+    ("_ua_per_mhz", "uA/MHz"),
+    ("ua_per_mhz", "uA/MHz"),
+    ("_mhz", "MHz"),
+    ("_uj_per_byte", "uJ/B"),
+    ("_nj_per_byte", "nJ/B"),
+    ("_us_per_byte", "us/B"),
+    ("voltage_v", "V"),
+    ("size", "bytes"),
+    ("bytes", "bytes"),
+    ("wait_states", "clocks"),
+    ("cycles_per_instruction", "cycles per instruction"),
+)
+"""End of a name, and its unit; the first that fits counts."""
+TABLE_UNITS = {"cpi": "cycles per instruction", "power": "times the mean power"}
 
 
 @click.command()
@@ -59,18 +65,24 @@ def _as_json(file: TargetFile) -> dict[str, object]:
         "core": file.target.core,
         "file": str(file.path),
         "quantities": {
-            name: {**dataclasses.asdict(quantity), "unit": UNITS[name]} for name, quantity in file.quantities
+            name: {**dataclasses.asdict(quantity), "unit": _unit(name), "inherited": name in file.inherited}
+            for name, quantity in file.quantities
         },
+        "regulator": "linear" if file.target.linear_regulator else "switched",
+        "regions": [
+            {"name": region.name, "kind": region.kind, **dataclasses.asdict(region.memory)}
+            for region in file.target.regions
+        ],
     }
 
 
 def _print_table(files: list[TargetFile]) -> None:
-    click.echo(f"{'target':<11} {'flash':>8} {'RAM':>8} {'clock':>8}  {'mW/MHz (interval)':<20}  description")
+    click.echo(f"{'target':<13} {'flash':>8} {'RAM':>8} {'clock':>8}  {'mW/MHz (interval)':<20}  description")
     for file in files:
         target, power = file.target, file.target.active_mw_per_mhz
-        interval = f"{power.value:.2f} ({power.low:.2f} to {power.high:.2f})"
+        interval = f"{power.value:.2g} ({power.low:.2g} to {power.high:.2g})"
         click.echo(
-            f"{target.name:<11} {target.flash.size // KIB:>4} KiB {target.ram.size // KIB:>4} KiB "
+            f"{target.name:<13} {target.flash.size // KIB:>4} KiB {target.ram.size // KIB:>4} KiB "
             f"{target.clock_mhz.value:>4g} MHz  {interval:<20}  {target.description}"
         )
     click.echo("\nExplain one target's numbers: rct-tflite targets NAME")
@@ -78,8 +90,12 @@ def _print_table(files: list[TargetFile]) -> None:
 
 def _print_explanation(file: TargetFile) -> None:
     click.echo(f"{file.target.name}: {file.target.description}\ncore: {file.target.core}\nfile: {file.path}")
+    for region in file.target.regions:
+        memory = region.memory
+        click.echo(f"{region.kind}: {region.name}, 0x{memory.origin:08x}, {memory.size // KIB} KiB")
     for name, quantity in file.quantities:
-        click.echo(f"\n{name} = {_value(name, quantity)} ({quantity.confidence})")
+        origin = f", of {file.target.core}" if name in file.inherited else ""
+        click.echo(f"\n{name} = {_value(name, quantity)} ({quantity.confidence}{origin})")
         click.echo(_indented(quantity.source))
 
 
@@ -91,7 +107,14 @@ def _indented(text: str) -> str:
 def _value(name: str, quantity: Quantity) -> str:
     if name.endswith("origin"):
         return f"0x{int(quantity.value):08x}"
-    text = f"{quantity.value:.12g} {UNITS[name]}"
+    text = f"{quantity.value:.12g} {_unit(name)}"
     if quantity.low == quantity.high:
         return text
     return f"{text}, between {quantity.low:g} and {quantity.high:g}"
+
+
+def _unit(name: str) -> str:
+    table = name.partition(".")[0]
+    if table in TABLE_UNITS:
+        return TABLE_UNITS[table]
+    return next((unit for end, unit in UNITS if name.endswith(end)), "")

@@ -43,13 +43,13 @@ def write_firmware(
     templates = templates_folder()
     firmware = folder / FIRMWARE_FOLDER
     for part in ("runtime", "app", "ports"):
-        shutil.copytree(templates / part, firmware / part, ignore=shutil.ignore_patterns("*.j2"), copy_function=_copy)
+        copy_contents(templates / part, firmware / part)
     for name in ("CMakeLists.txt", "README.md"):
         (firmware / "app" / name).rename(firmware / name)
     (firmware / "model").mkdir()
     source = model_source(graph, plan, memory, golden)
-    _render(templates / "glue" / "model.c.j2", firmware / "model" / "model.c", model=source)
-    _render(templates / "ports" / "cortex-m" / "link.ld.j2", firmware / LINKER_SCRIPT, target=emulated(target))
+    render(templates / "glue" / "model.c.j2", firmware / "model" / "model.c", model=source)
+    render(templates / "ports" / "cortex-m" / "link.ld.j2", firmware / LINKER_SCRIPT, target=emulated(target))
     return firmware
 
 
@@ -72,12 +72,14 @@ def emulated(target: Target) -> Target:
     )
 
 
-def _copy(source: str, destination: str) -> str:
-    """Copies contents alone: no times, no rights of the installed package."""
-    return shutil.copyfile(source, destination)
+def copy_contents(source: Path, destination: Path) -> None:
+    """Copies a folder without its templates: contents alone, no times, no rights of the installed package."""
+    ignored = shutil.ignore_patterns("*.j2")
+    shutil.copytree(source, destination, ignore=ignored, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
-def _render(template: Path, destination: Path, **values: object) -> None:
+def render(template: Path, destination: Path, **values: object) -> None:
+    """Writes what a template makes of values; a name that the template wants and does not get is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         undefined=jinja2.StrictUndefined,

@@ -88,7 +88,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         RCTError: If a file is wrong, the compiler or the emulator is missing, or the firmware fails.
     """
     project = read_project(folder)
-    test = _samples(options.test, project) or _random_samples(project)
+    test = _samples(options.test, project) or random_samples(project)
     learn = _samples(options.learn, project)
     _check_save(options.save)
     build = build_project(folder, project.target.core, options.toolchain)
@@ -106,7 +106,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         tuning=tuning,
         lessons=len(tuning.right_while_learning),
         cost=cost,
-        memory=_memory(project, build.sizes, cost.stack_bytes),
+        memory=measured_memory(project, build.sizes, cost.stack_bytes),
         inference=estimate(project.target, cost.inference),
         step=estimate(project.target, cost.step),
     )
@@ -146,7 +146,8 @@ def _save(path: Path, model: bytes) -> None:
             staged.unlink(missing_ok=True)
 
 
-def _random_samples(project: Project) -> Samples:
+def random_samples(project: Project) -> Samples:
+    """Returns a few labelled samples of noise: instructions hardly depend on what a sample shows."""
     tensor = project.graph.tensors[project.graph.input]
     random = np.random.default_rng(RANDOM_SEED)
     inputs = random.integers(-128, 128, (MEASURED_SAMPLES, *tensor.shape[1:]), np.int8)
@@ -158,7 +159,12 @@ def _first(samples: Samples, count: int) -> Samples:
     return Samples(samples.inputs[:count], samples.labelled()[:count])
 
 
-def _memory(project: Project, sizes: ImageSizes | None, stack_used: int) -> Memory:
+def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int) -> Memory:
+    """Returns what the built image takes.
+
+    Raises:
+        FitError: If the stack is deeper than the target reserves.
+    """
     assert sizes is not None
     plan, target = project.memory, project.target
     if stack_used > target.stack_bytes:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+OP_CLASSES = ("mac", "depthwise", "elementwise", "update", "move")
+"""What our kernels spend instructions on: dot products of convolution and fully connected ops, depthwise filters,
+work per element (requantise, add, pool, mask), weight updates with packing, and the rest (copies, tables, control)."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -26,6 +30,70 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A memory of the part, whether we link into it or not.
+
+    Attributes:
+        name: As in the reference manual.
+        kind: "flash", "ram" or "external".
+        memory: Where it lies.
+    """
+
+    name: str
+    kind: str
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class FlashTiming:
+    """How fast the flash answers.
+
+    Attributes:
+        wait_states: Extra clocks of an access at the target's clock.
+        zero_wait_mhz: Fastest clock without wait states, in MHz.
+        cache_bytes: Of the cache or accelerator in front of it; 0 without.
+    """
+
+    wait_states: int
+    zero_wait_mhz: Quantity
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class FlashWriting:
+    """What writing to the flash costs, for each byte.
+
+    Attributes:
+        erase_bytes: Smallest unit that can be erased.
+        write_bytes: Smallest unit that can be programmed.
+        erase_uj_per_byte: Energy to erase, in uJ.
+        write_uj_per_byte: Energy to program, in uJ.
+        erase_us_per_byte: Time to erase, in us.
+        write_us_per_byte: Time to program, in us.
+    """
+
+    erase_bytes: int
+    write_bytes: int
+    erase_uj_per_byte: Quantity
+    write_uj_per_byte: Quantity
+    erase_us_per_byte: Quantity
+    write_us_per_byte: Quantity
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The current that the data sheet advertises.
+
+    Attributes:
+        ua_per_mhz: Microampere for each MHz.
+        voltage_v: At this supply, in V.
+    """
+
+    ua_per_mhz: Quantity
+    voltage_v: Quantity
+
+
+@dataclass(frozen=True)
 class Target:
     """What generation, the fit check and the estimate must know of a microcontroller.
 
@@ -38,7 +106,18 @@ class Target:
         stack_bytes: Stack that the linker reserves.
         clock_mhz: Core clock in MHz.
         cycles_per_instruction: Mean over our kernels.
-        active_mw_per_mhz: Active power in mW per MHz while computing.
+        active_mw_per_mhz: Active power in mW per MHz while computing, at `voltage_v`.
+        clock_max_mhz: Fastest clock of the part in MHz.
+        voltage_v: Supply at which the power holds, in V.
+        linear_regulator: Whether the current stays the same at another supply. A switched regulator keeps the
+            power.
+        op_cpi: (op class, cycles per instruction), for the classes that differ from the mean.
+        op_power: (op class, power relative to the mean of the network).
+        regions: Every memory of the part.
+        timing: Of the flash.
+        writing: To the flash.
+        headline: Of the data sheet.
+        external_nj_per_byte: Reading external memory, in nJ for each byte.
     """
 
     name: str
@@ -50,3 +129,13 @@ class Target:
     clock_mhz: Quantity
     cycles_per_instruction: Quantity
     active_mw_per_mhz: Quantity
+    clock_max_mhz: Quantity | None = None
+    voltage_v: Quantity | None = None
+    linear_regulator: bool = False
+    op_cpi: tuple[tuple[str, Quantity], ...] = ()
+    op_power: tuple[tuple[str, Quantity], ...] = ()
+    regions: tuple[Region, ...] = ()
+    timing: FlashTiming | None = None
+    writing: FlashWriting | None = None
+    headline: Headline | None = None
+    external_nj_per_byte: Quantity | None = None

@@ -1,30 +1,60 @@
 """Reads a target from its TOML file; finds the shipped ones by name."""
 
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rct_tflite.errors import TargetError
-from rct_tflite.spec.target import Memory, Quantity, Target
+from rct_tflite.spec.target import (
+    OP_CLASSES,
+    FlashTiming,
+    FlashWriting,
+    Headline,
+    Memory,
+    Quantity,
+    Region,
+    Target,
+)
+from rct_tflite.spec.target_checks import check_target, read_name, read_quantity, read_text, wrong
 
 TARGETS_FOLDER = Path(__file__).resolve().parents[1] / "targets"
 """The shipped targets, one `.toml` file each."""
-
-CONFIDENCES = ("measured", "datasheet", "derived")
 
 TEXTS = ("name", "description", "core")
 EXACT = ("flash.origin", "flash.size", "ram.origin", "ram.size", "stack_bytes")
 """Whole numbers of bytes: the linker needs one value, so `low = value = high`."""
 ESTIMATED = ("clock_mhz", "cycles_per_instruction", "active_mw_per_mhz")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-"""A target's name: it stands in comments of linker scripts, and on command lines."""
-ADDRESS_SPACE = 2**32
-STACK_ALIGNMENT = 8
-LARGEST = 1e12
-"""Bound of any number here: what is larger is a slip, or infinite."""
+
+OPTIONAL_EXACT = ("flash.wait_states", "flash.cache_bytes", "flash.erase_bytes", "flash.write_bytes")
+OPTIONAL = (
+    "clock_max_mhz",
+    "voltage_v",
+    "flash.zero_wait_mhz",
+    "flash.erase_uj_per_byte",
+    "flash.write_uj_per_byte",
+    "flash.erase_us_per_byte",
+    "flash.write_us_per_byte",
+    "headline.ua_per_mhz",
+    "headline.voltage_v",
+    "external.read_nj_per_byte",
+    *(f"cpi.{name}" for name in OP_CLASSES),
+    *(f"power.{name}" for name in OP_CLASSES),
+)
+TABLES = ("flash", "ram", "headline", "external", "cpi", "power")
+TOGETHER = (
+    ("flash.wait_states", "flash.cache_bytes", "flash.zero_wait_mhz"),
+    tuple(f"flash.{name}" for name in ("erase_bytes", "write_bytes"))
+    + tuple(f"flash.{deed}_{unit}_per_byte" for deed in ("erase", "write") for unit in ("uj", "us")),
+    ("headline.ua_per_mhz", "headline.voltage_v"),
+)
+"""Keys of which a file has all or none."""
+REGULATORS = ("linear", "switched")
+REGION_KINDS = ("flash", "ram", "external")
+INHERITED = ("stack_bytes", "cycles_per_instruction", "active_mw_per_mhz")
+INHERITED_TABLES = ("cpi.", "power.")
+"""What a part takes from the file of its core where its own does not say it."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +65,13 @@ class TargetFile:
         path: The file that was read.
         target: What the other rooms work with.
         quantities: Name as written in the file, such as "ram.size", and the number with interval and source.
+        inherited: Names of the quantities that the file takes from its core.
     """
 
     path: Path
     target: Target
     quantities: tuple[tuple[str, Quantity], ...]
+    inherited: tuple[str, ...] = ()
 
 
 def list_targets() -> tuple[str, ...]:
@@ -106,34 +138,39 @@ def read_target_file(path: Path) -> TargetFile:
     Raises:
         TargetError: As `read_target()`.
     """
-    entries = _flatten(path, _parse(path))
-    expected = (*TEXTS, *EXACT, *ESTIMATED)
-    for key in entries:
-        if key not in expected:
-            near = difflib.get_close_matches(key, expected, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " Remove it."
-            raise _error(path, key, f"is unknown. Expected only {', '.join(expected)}.{hint}")
-    for key in expected:
-        if key not in entries:
-            raise _error(path, key, "is missing. Copy it from a shipped target and give your own number and source.")
-    texts = {key: _text(path, key, entries[key]) for key in TEXTS}
-    if not NAME.fullmatch(texts["name"]):
-        raise _error(path, "name", f"must be letters, digits and . _ + - only. Received: {texts['name']!r}.")
-    exact = {key: _exact(path, key, entries[key]) for key in EXACT}
-    estimated = {key: _estimated(path, key, entries[key]) for key in ESTIMATED}
+    own = _flatten(path, _parse(path))
+    entries = _from_core(path, own) | own
+    _check_keys(path, entries)
+    texts = {key: read_text(path, key, entries[key]) for key in TEXTS}
+    read_name(path, texts["name"])
+    quantities = {
+        key: read_quantity(path, key, entries[key], exact=key in EXACT + OPTIONAL_EXACT)
+        for key in (*EXACT, *ESTIMATED, *OPTIONAL_EXACT, *OPTIONAL)
+        if key in entries
+    }
     target = Target(
         name=texts["name"],
         description=texts["description"],
         core=texts["core"],
-        flash=_memory(path, "flash", exact),
-        ram=_memory(path, "ram", exact),
-        stack_bytes=int(exact["stack_bytes"].value),
-        clock_mhz=estimated["clock_mhz"],
-        cycles_per_instruction=estimated["cycles_per_instruction"],
-        active_mw_per_mhz=estimated["active_mw_per_mhz"],
+        flash=_memory(quantities, "flash"),
+        ram=_memory(quantities, "ram"),
+        stack_bytes=int(quantities["stack_bytes"].value),
+        clock_mhz=quantities["clock_mhz"],
+        cycles_per_instruction=quantities["cycles_per_instruction"],
+        active_mw_per_mhz=quantities["active_mw_per_mhz"],
+        clock_max_mhz=quantities.get("clock_max_mhz"),
+        voltage_v=quantities.get("voltage_v"),
+        linear_regulator=_regulator(path, entries) == "linear",
+        op_cpi=_by_class(quantities, "cpi"),
+        op_power=_by_class(quantities, "power"),
+        regions=_regions(path, entries.get("region", [])),
+        timing=_timing(quantities),
+        writing=_writing(quantities),
+        headline=_headline(quantities),
+        external_nj_per_byte=quantities.get("external.read_nj_per_byte"),
     )
-    _check_memories(path, target)
-    return TargetFile(path, target, tuple((exact | estimated).items()))
+    check_target(path, target)
+    return TargetFile(path, target, tuple(quantities.items()), tuple(key for key in entries if key not in own))
 
 
 def _parse(path: Path) -> dict[str, object]:
@@ -146,87 +183,103 @@ def _parse(path: Path) -> dict[str, object]:
 
 
 def _flatten(path: Path, document: Mapping[str, object]) -> dict[str, object]:
-    """Names the entries of the tables `flash` and `ram` with a dot, as in "flash.size"."""
+    """Names the entries of the `TABLES` with a dot, as in "flash.size"."""
     entries: dict[str, object] = {}
     for key, value in document.items():
-        if key not in ("flash", "ram"):
+        if key not in TABLES:
             entries[key] = value
         elif isinstance(value, dict):
             entries |= {f"{key}.{inner}": entry for inner, entry in value.items()}
         else:
-            raise _error(path, key, f"must be a table with origin and size. Received: {value!r}.")
+            fields = "origin and size" if key in ("flash", "ram") else "quantities"
+            raise wrong(path, key, f"must be a table with {fields}. Received: {value!r}.")
     return entries
 
 
-def _text(path: Path, key: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _error(path, key, f"must be a text that is not empty. Received: {value!r}.")
-    return value
+def _from_core(path: Path, entries: Mapping[str, object]) -> dict[str, object]:
+    """Returns what the file's core says of the keys that every part of the core may share."""
+    core = entries.get("core")
+    if not isinstance(core, str) or core not in list_targets() or core == entries.get("name"):
+        return {}
+    shared = _flatten(path, _parse(TARGETS_FOLDER / f"{core}.toml"))
+    return {key: value for key, value in shared.items() if key in INHERITED or key.startswith(INHERITED_TABLES)}
 
 
-def _quantity(path: Path, key: str, entry: object) -> Quantity:
-    fields = ("value", "low", "high", "confidence", "source")
+def _check_keys(path: Path, entries: Mapping[str, object]) -> None:
+    required = (*TEXTS, *EXACT, *ESTIMATED)
+    expected = (*required, "regulator", "region", *OPTIONAL_EXACT, *OPTIONAL)
+    for key in entries:
+        if key not in expected:
+            near = difflib.get_close_matches(key, expected, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " Remove it."
+            raise wrong(path, key, f"is unknown. Expected only {', '.join(expected)}.{hint}")
+    for key in required:
+        if key not in entries:
+            raise wrong(path, key, "is missing. Copy it from a shipped target and give your own number and source.")
+    for group in TOGETHER:
+        missing = [key for key in group if key not in entries]
+        if 0 < len(missing) < len(group):
+            raise wrong(path, missing[0], f"is missing. Expected all or none of {', '.join(group)}.")
+
+
+def _memory(quantities: Mapping[str, Quantity], region: str) -> Memory:
+    return Memory(int(quantities[f"{region}.origin"].value), int(quantities[f"{region}.size"].value))
+
+
+def _by_class(quantities: Mapping[str, Quantity], table: str) -> tuple[tuple[str, Quantity], ...]:
+    return tuple((name, quantities[f"{table}.{name}"]) for name in OP_CLASSES if f"{table}.{name}" in quantities)
+
+
+def _timing(quantities: Mapping[str, Quantity]) -> FlashTiming | None:
+    if "flash.wait_states" not in quantities:
+        return None
+    return FlashTiming(
+        wait_states=int(quantities["flash.wait_states"].value),
+        zero_wait_mhz=quantities["flash.zero_wait_mhz"],
+        cache_bytes=int(quantities["flash.cache_bytes"].value),
+    )
+
+
+def _writing(quantities: Mapping[str, Quantity]) -> FlashWriting | None:
+    if "flash.erase_bytes" not in quantities:
+        return None
+    return FlashWriting(
+        erase_bytes=int(quantities["flash.erase_bytes"].value),
+        write_bytes=int(quantities["flash.write_bytes"].value),
+        erase_uj_per_byte=quantities["flash.erase_uj_per_byte"],
+        write_uj_per_byte=quantities["flash.write_uj_per_byte"],
+        erase_us_per_byte=quantities["flash.erase_us_per_byte"],
+        write_us_per_byte=quantities["flash.write_us_per_byte"],
+    )
+
+
+def _headline(quantities: Mapping[str, Quantity]) -> Headline | None:
+    if "headline.ua_per_mhz" not in quantities:
+        return None
+    return Headline(quantities["headline.ua_per_mhz"], quantities["headline.voltage_v"])
+
+
+def _regulator(path: Path, entries: Mapping[str, object]) -> str:
+    regulator = entries.get("regulator", "switched")
+    if regulator not in REGULATORS:
+        raise wrong(path, "regulator", f"must be one of {', '.join(REGULATORS)}. Received: {regulator!r}.")
+    return str(regulator)
+
+
+def _regions(path: Path, entries: object) -> tuple[Region, ...]:
+    if not isinstance(entries, list):
+        raise wrong(path, "region", f"must be tables headed [[region]]. Received: {entries!r}.")
+    return tuple(_region(path, f"region {number}", entry) for number, entry in enumerate(entries, 1))
+
+
+def _region(path: Path, key: str, entry: object) -> Region:
+    fields = ("name", "kind", "origin", "size")
     if not isinstance(entry, dict) or sorted(entry) != sorted(fields):
         received = sorted(entry) if isinstance(entry, dict) else repr(entry)
-        raise _error(path, key, f"must be a table with {', '.join(fields)}. Received: {received}.")
-    value, low, high = (_number(path, f"{key}.{field}", entry[field]) for field in fields[:3])
-    confidence = _text(path, f"{key}.confidence", entry["confidence"])
-    if confidence not in CONFIDENCES:
-        raise _error(path, f"{key}.confidence", f"must be one of {', '.join(CONFIDENCES)}. Received: {confidence!r}.")
-    if not low <= value <= high:
-        raise _error(path, key, f"must satisfy low <= value <= high. Received: low={low}, value={value}, high={high}.")
-    return Quantity(value, low, high, confidence, _text(path, f"{key}.source", entry["source"]))
-
-
-def _number(path: Path, key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise _error(path, key, f"must be a number of at most {LARGEST:g}. Received: {value!r}.")
-    return value
-
-
-def _exact(path: Path, key: str, entry: object) -> Quantity:
-    quantity = _quantity(path, key, entry)
-    if not quantity.low == quantity.value == quantity.high or quantity.value != int(quantity.value):
-        raise _error(
-            path,
-            key,
-            "must be a whole number with low = value = high. "
-            f"Received: low={quantity.low}, value={quantity.value}, high={quantity.high}.",
-        )
-    smallest = 0 if key.endswith("origin") else 1
-    if not smallest <= quantity.value < ADDRESS_SPACE:
-        raise _error(path, key, f"must be {smallest} to {ADDRESS_SPACE - 1}. Received: {quantity.value}.")
-    return quantity
-
-
-def _estimated(path: Path, key: str, entry: object) -> Quantity:
-    quantity = _quantity(path, key, entry)
-    if quantity.low <= 0:
-        raise _error(path, key, f"must be above 0. Received: low={quantity.low}.")
-    return quantity
-
-
-def _memory(path: Path, region: str, exact: Mapping[str, Quantity]) -> Memory:
-    memory = Memory(int(exact[f"{region}.origin"].value), int(exact[f"{region}.size"].value))
-    if memory.origin + memory.size > ADDRESS_SPACE:
-        raise _error(path, region, f"ends beyond the 32-bit address space. Received: {memory}.")
-    return memory
-
-
-def _check_memories(path: Path, target: Target) -> None:
-    flash, ram = target.flash, target.ram
-    if flash.origin < ram.origin + ram.size and ram.origin < flash.origin + flash.size:
-        raise _error(path, "ram", f"overlaps flash. Received: flash={flash}, ram={ram}.")
-    if (ram.origin + ram.size) % STACK_ALIGNMENT:
-        raise _error(path, "ram", f"must end at a multiple of 8, as the stack starts there. Received: {ram}.")
-    if target.stack_bytes % STACK_ALIGNMENT or target.stack_bytes >= ram.size:
-        raise _error(
-            path,
-            "stack_bytes",
-            "must be a multiple of 8 (the Arm stack alignment) and smaller than the RAM. "
-            f"Received: {target.stack_bytes} of {ram.size} bytes.",
-        )
-
-
-def _error(path: Path, key: str, what: str) -> TargetError:
-    return TargetError(f"In the target file {str(path)!r}: {key} {what}")
+        raise wrong(path, key, f"must be a table with {', '.join(fields)}. Received: {received}.")
+    kind, origin, size = entry["kind"], entry["origin"], entry["size"]
+    if kind not in REGION_KINDS:
+        raise wrong(path, f"{key}.kind", f"must be one of {', '.join(REGION_KINDS)}. Received: {kind!r}.")
+    if not isinstance(origin, int) or not isinstance(size, int) or origin < 0 or size <= 0:
+        raise wrong(path, key, f"must have whole numbers of bytes. Received: origin={origin!r}, size={size!r}.")
+    return Region(read_text(path, f"{key}.name", entry["name"]), kind, Memory(origin, size))

@@ -6,7 +6,7 @@ import pytest
 
 from rct_tflite.errors import TargetError
 from rct_tflite.spec.target import Memory
-from rct_tflite.spec.target_file import TARGETS_FOLDER, find_target, list_targets, read_target
+from rct_tflite.spec.target_file import TARGETS_FOLDER, find_target, list_targets, read_target, read_target_file
 
 KIB = 1024
 GOOD = (TARGETS_FOLDER / "cortex-m7.toml").read_text()
@@ -96,9 +96,10 @@ def test_a_table_must_be_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("stm32h74", "Expected one of cortex-m7, .*'stm32h74'. Did you mean 'stm32h743'"),
+        ("stm32h74", "Expected one of apollo4-plus, .*cortex-m7, .*'stm32h74'. Did you mean 'stm32h743'"),
         ("CORTEX-M7", "Did you mean 'cortex-m7'"),
-        ("esp32", "Received: 'esp32'.$"),
+        ("z80", "Received: 'z80'.$"),
+        ("esp32", "Did you mean 'esp32-c3'"),
         ("none.toml", "no such target file"),
     ],
 )
@@ -110,3 +111,98 @@ def test_unknown_targets(name, message):
 def test_a_folder_is_no_target_file(tmp_path):
     with pytest.raises(TargetError, match="Cannot read"):
         read_target(tmp_path)
+
+
+PART = """name = "mine"
+description = "a part"
+core = "cortex-m4"
+regulator = "linear"
+""" + "".join(
+    f'[{key}]\nvalue = {value}\nconfidence = "derived"\nsource = "test"\n'
+    for key, value in {
+        "flash.origin": 0,
+        "flash.size": 65536,
+        "ram.origin": 0x20000000,
+        "ram.size": 16384,
+        "clock_mhz": 100,
+        "clock_max_mhz": 120,
+        "flash.wait_states": 3,
+        "flash.cache_bytes": 0,
+        "flash.zero_wait_mhz": 30,
+        "flash.erase_bytes": 2048,
+        "flash.write_bytes": 8,
+        "flash.erase_uj_per_byte": 0.1,
+        "flash.write_uj_per_byte": 0.1,
+        "flash.erase_us_per_byte": 10,
+        "flash.write_us_per_byte": 10,
+    }.items()
+)
+REGIONS = """
+[[region]]
+name = "flash"
+kind = "flash"
+origin = 0
+size = 65536
+[[region]]
+name = "SRAM"
+kind = "ram"
+origin = 0x20000000
+size = 16384
+"""
+
+
+def part(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return read_target_file(path)
+
+
+def test_a_part_inherits_from_its_core_what_it_does_not_say(tmp_path):
+    own, core = part(tmp_path, PART + REGIONS), read_target_file(TARGETS_FOLDER / "cortex-m4.toml")
+    assert own.target.cycles_per_instruction == core.target.cycles_per_instruction
+    assert (own.target.op_cpi, own.target.op_power) == (core.target.op_cpi, core.target.op_power)
+    assert {"stack_bytes", "active_mw_per_mhz", "cpi.mac"} <= set(own.inherited)
+    assert not {"flash.size", "clock_mhz"} & set(own.inherited)
+    assert own.target.linear_regulator
+    assert (own.target.timing.wait_states, own.target.writing.erase_bytes) == (3, 2048)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[clock_mhz]\nvalue = 100", "[clock_mhz]\nvalue = 130", "clock_mhz is faster than the part.*at most 120"),
+        (
+            "[flash.wait_states]\nvalue = 3",
+            "[flash.wait_states]\nvalue = 2",
+            "slower than the clock allows.*at most 90",
+        ),
+        ("[flash.erase_bytes]\nvalue = 2048", "[flash.erase_bytes]\nvalue = 2049", "must be a multiple of flash.write"),
+        ("[flash.zero_wait_mhz]", "[headline.voltage_v]", "flash.zero_wait_mhz is missing. Expected all or none"),
+        ("flash.size]\nvalue = 65536", "flash.size]\nvalue = 65537", "flash must lie in the regions of the part"),
+        ("origin = 0x20000000\nsize", "origin = 0x8000\nsize", "region 'SRAM' overlaps region 'flash'"),
+        ('kind = "ram"', 'kind = "rom"', "kind must be one of flash, ram, external"),
+        ('name = "SRAM"\n', "", "region 2 must be a table with name, kind, origin, size"),
+        ("size = 16384\n", "size = -1\n", "region 2 must have whole numbers"),
+        ('regulator = "linear"', 'regulator = "none"', "regulator must be one of linear, switched"),
+        ("[flash.cache_bytes]", "[flash.cache]", "flash.cache is unknown. .* Did you mean 'flash.cache_bytes'"),
+        ("[flash.cache_bytes]", "[cpi.convolution]", "cpi.convolution is unknown"),
+        ("[clock_max_mhz]\nvalue = 120", "[clock_max_mhz]\nvalue = 120\nlow = 120", "must be a table with value, low"),
+    ],
+)
+def test_impossible_parts_are_refused(tmp_path, old, new, message):
+    text = (PART + REGIONS).replace(old, new)
+    assert text != PART + REGIONS
+    with pytest.raises(TargetError, match=message):
+        part(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_every_shipped_number_has_an_interval_and_a_source(name):
+    file = read_target_file(TARGETS_FOLDER / f"{name}.toml")
+    assert {key for key, _ in file.quantities} >= {"clock_mhz", "active_mw_per_mhz", "cpi.mac", "cpi.elementwise"}
+    for _, quantity in file.quantities:
+        assert quantity.low <= quantity.value <= quantity.high
+        assert len(quantity.source) > 10
+    for key in ("cycles_per_instruction", "active_mw_per_mhz"):
+        quantity = dict(file.quantities)[key]
+        assert quantity.confidence == "measured" or quantity.high / quantity.low > 1.2

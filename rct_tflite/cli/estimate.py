@@ -1,0 +1,168 @@
+"""`rct-tflite estimate`: what an exported folder costs on its target, before it is flashed."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from rct_tflite.cli.output import format_interval, json_option, print_json, typed
+from rct_tflite.energy.estimate import Estimate, Interval
+from rct_tflite.energy.jobs import FineTuning
+from rct_tflite.firmware.estimation import EstimateOptions, ProjectEstimate, estimate_project
+from rct_tflite.planning.memory_map import MemoryUse
+
+KIB = 1024
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--target", help="Cost it on this target instead of the exported one; of the same core.")
+@click.option("--clock", type=POSITIVE, metavar="MHZ", help="Core clock.  [default: the target's]")
+@click.option("--voltage", type=POSITIVE, metavar="V", help="Supply.  [default: the target's]")
+@click.option("--samples", type=click.IntRange(1), help="Cost a job of learning from so many samples.")
+@click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over --samples.")
+@click.option("--checkpoints", type=click.IntRange(0), default=0, show_default=True, help="Writes to flash in a job.")
+@click.option("--per-day", type=POSITIVE, metavar="N", help="Inferences a day.")
+@click.option("--duty", type=click.FloatRange(0, 1), help="Part of the time spent with inferences, 0 to 1.")
+@click.option("--tunings-per-day", type=click.FloatRange(0), default=0.0, help="Jobs of learning a day.")
+@click.option("--sleep-uw", type=POSITIVE, metavar="UW", help="Power of the board while it waits.")
+@click.option("--battery", type=POSITIVE, metavar="MAH", help="Printed capacity: how long does it last?")
+@click.option("--battery-voltage", type=POSITIVE, default=3.0, show_default=True, metavar="V")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
+@click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
+@json_option
+def command(
+    folder: Path,
+    target: str | None,
+    clock: float | None,
+    voltage: float | None,
+    samples: int | None,
+    epochs: int,
+    checkpoints: int,
+    per_day: float | None,
+    duty: float | None,
+    tunings_per_day: float,
+    sleep_uw: float | None,
+    battery: float | None,
+    battery_voltage: float,
+    html: Path | None,
+    toolchain: str,
+    emulator: str,
+    as_json: bool,
+) -> None:
+    """Estimate time, energy, battery life and memory of FOLDER.
+
+    Instructions are counted on the emulated core; cycles, time and energy follow from the target's numbers, each
+    with its interval. 'rct-tflite targets NAME' tells where those come from.
+
+    \b
+    Examples:
+      rct-tflite estimate build/kws
+      rct-tflite estimate build/kws --clock 80 --voltage 1.8 --samples 200 --epochs 5 --checkpoints 1
+      rct-tflite estimate build/kws --per-day 8640 --sleep-uw 12 --battery 230 --html estimate.html
+    """
+    options = EstimateOptions(
+        target=target,
+        clock_mhz=clock,
+        voltage_v=voltage,
+        tuning=None if samples is None else FineTuning(samples, epochs, checkpoints),
+        per_day=per_day,
+        duty=duty,
+        tunings_per_day=tunings_per_day,
+        sleep_uw=sleep_uw,
+        battery_mah=battery,
+        battery_v=battery_voltage,
+        toolchain=toolchain,
+        emulator=emulator,
+    )
+    result = estimate_project(folder, options)
+    if html is not None:
+        from rct_tflite.export.estimate_page import write_estimate_page
+
+        write_estimate_page(result, html, _rows(result))
+    if as_json:
+        print_json(_as_json(result))
+        return
+    click.echo(f"{result.target.name}, {result.target.clock_mhz.value:g} MHz, counted on {result.emulator}")
+    for name, text in _rows(result):
+        click.echo(f"  {name:<20} {text}")
+    if html is not None:
+        click.echo(f"  pictures             {typed(html)}")
+
+
+def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
+    rows = [
+        ("inference", f"{result.instructions_inference:,} instructions, {_cost(result.inference)}"),
+        ("training step", f"{result.instructions_step:,} instructions, {_cost(result.step)}"),
+    ]
+    for phase in result.phases:
+        total = max(sum(count for _, count in phase.classes), 1)
+        shares = ", ".join(f"{name} {count / total:.0%}" for name, count in phase.classes)
+        rows.append((f"  {phase.name}", shares))
+    if result.tuning is not None:
+        tuning = result.tuning
+        energy = format_interval(tuning.energy_j, 1e3, "mJ")
+        rows.append(("fine-tuning", f"{format_interval(tuning.time_s, 1.0, 's')}, {energy}"))
+    if result.day is not None:
+        day = result.day
+        rows.append(("day", f"{format_interval(day.energy_j, 1.0, 'J')}, of which asleep {day.sleep_j.value:.2g} J"))
+        rows.append(("mean power", f"{format_interval(day.average_mw, 1e3, 'uW')}, duty {day.duty.value:.2%}"))
+    if result.battery_days is not None:
+        rows.append(("battery", format_interval(result.battery_days, 1.0, "days")))
+    rows += [_memory_row(use) for use in (result.memory.ram, result.memory.flash)]
+    for region in result.memory.unused:
+        rows.append(("  unused", f"{region.name}, {region.memory.size // KIB} KiB"))
+    return rows + [("to make it fit", cut) for cut in result.memory.cuts]
+
+
+def _memory_row(use: MemoryUse) -> tuple[str, str]:
+    pieces = ", ".join(f"{piece.name} {piece.size}" for piece in use.pieces)
+    left = f"{use.free} free" if use.free >= 0 else f"{-use.free} TOO LITTLE"
+    where = f" ({' + '.join(use.regions)})" if use.regions else ""
+    return use.name.upper() if use.name == "ram" else use.name, f"{pieces}; {left} of {use.size} B{where}"
+
+
+def _cost(cost: Estimate) -> str:
+    return f"{format_interval(cost.time_s, 1e3, 'ms')}, {format_interval(cost.energy_j, 1e6, 'uJ')}"
+
+
+def _as_json(result: ProjectEstimate) -> dict[str, object]:
+    day = result.day
+    return {
+        "target": result.target.name,
+        "clock_mhz": result.target.clock_mhz.value,
+        "emulator": result.emulator,
+        "instructions_per_inference": result.instructions_inference,
+        "instructions_per_training_step": result.instructions_step,
+        "inference": dataclasses.asdict(result.inference),
+        "training_step": dataclasses.asdict(result.step),
+        "phases": [
+            {"name": phase.name, "instructions": dict(phase.classes), **dataclasses.asdict(phase.cost)}
+            for phase in result.phases
+        ],
+        "fine_tuning": None if result.tuning is None else dataclasses.asdict(result.tuning),
+        "day": None if day is None else dataclasses.asdict(day),
+        "battery_days": _values(result.battery_days),
+        "memory": {
+            "fits": result.memory.fits,
+            "cuts": list(result.memory.cuts),
+            **{use.name: _use(use) for use in (result.memory.flash, result.memory.ram)},
+        },
+    }
+
+
+def _values(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else dataclasses.asdict(interval)
+
+
+def _use(use: MemoryUse) -> dict[str, object]:
+    return {
+        "origin": use.origin,
+        "bytes": use.size,
+        "used": use.used,
+        "free": use.free,
+        "regions": list(use.regions),
+        "pieces": {piece.name: piece.size for piece in use.pieces},
+    }

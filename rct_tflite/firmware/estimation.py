@@ -1,0 +1,221 @@
+"""Everything that `rct-tflite estimate` does: build, count on the emulated core, cost on the target."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rct_tflite.emulator.finder import find_emulator
+from rct_tflite.energy.estimate import Estimate, Interval, Work, at_operating_point, estimate_work
+from rct_tflite.energy.jobs import Day, DutyCycle, FineTuning, battery_days, estimate_day, estimate_fine_tuning
+from rct_tflite.errors import DataError, TargetError
+from rct_tflite.firmware.build import build_project
+from rct_tflite.firmware.manifest import Project, read_project
+from rct_tflite.firmware.run import Memory, measured_memory, random_samples
+from rct_tflite.firmware.session import Cost, measure
+from rct_tflite.planning.memory_map import MemoryMap, Piece, map_memory
+from rct_tflite.spec.target import OP_CLASSES, Target
+from rct_tflite.spec.target_file import find_target
+
+SECONDS_PER_DAY = 86400.0
+MILLI_PER_MICRO = 1e-3
+SLEEP_SPREAD = 1.2
+"""The sleep power that a user gives is believed to a fifth."""
+
+CLASS_OF = (
+    ("depthwise", "depthwise"),
+    ("update", "update"),
+    ("conv", "mac"),
+    ("fully_connected", "mac"),
+    ("copy", "move"),
+    ("reset", "move"),
+    ("rct_model", "move"),
+)
+"""Part of a function's name, and its op class; the first that fits counts. What is left works per element."""
+BACKWARD = ("_grad", "update", "mask", "learn", "gain", "error", "cross_entropy")
+"""Parts of the names of functions that run in a training step only."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the work, such as the backward pass.
+
+    Attributes:
+        name: For people.
+        classes: (op class, instructions).
+        cost: On the target.
+    """
+
+    name: str
+    classes: tuple[tuple[str, int], ...]
+    cost: Estimate
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """What the user chose; None leaves a question unasked.
+
+    Attributes:
+        target: Another target than that of the export, of the same core.
+        clock_mhz: Core clock.
+        voltage_v: Supply.
+        tuning: A job of learning, its `checkpoint_bytes` filled in here.
+        per_day: Inferences a day.
+        duty: Part of the time that is spent with inferences, instead of `per_day`.
+        tunings_per_day: Jobs of learning a day.
+        sleep_uw: Power while waiting, in uW.
+        battery_mah: Printed capacity.
+        battery_v: Mean voltage of the battery.
+        toolchain: "auto", "gcc" or "zig".
+        emulator: "auto", "qemu" or "unicorn".
+    """
+
+    target: str | None = None
+    clock_mhz: float | None = None
+    voltage_v: float | None = None
+    tuning: FineTuning | None = None
+    per_day: float | None = None
+    duty: float | None = None
+    tunings_per_day: float = 0.0
+    sleep_uw: float | None = None
+    battery_mah: float | None = None
+    battery_v: float = 3.0
+    toolchain: str = "auto"
+    emulator: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectEstimate:
+    """What an exported folder costs on a target; None where nothing was asked."""
+
+    target: Target
+    emulator: str
+    instructions_inference: int
+    instructions_step: int
+    phases: tuple[Phase, ...]
+    inference: Estimate
+    step: Estimate
+    tuning: Estimate | None
+    day: Day | None
+    battery_days: Interval | None
+    memory: MemoryMap
+
+
+def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
+    """Builds an exported folder, counts its instructions on the emulated core, and costs them on a target.
+
+    Args:
+        folder: Of `rct-tflite export`.
+        options: What the user chose.
+
+    Raises:
+        RCTError: If a file is wrong, the compiler or the emulator is missing, or an option cannot be.
+    """
+    project = read_project(folder)
+    _check(options)
+    target = at_operating_point(_target(project, options.target), options.clock_mhz, options.voltage_v)
+    build = build_project(folder, project.target.core, options.toolchain)
+    emulator = find_emulator(project.target.core, options.emulator, build.image)
+    cost = measure(emulator, build.image, random_samples(project))
+    phases = _phases(target, cost)
+    inference, step = phases[0].cost, phases[0].cost + phases[1].cost
+    tuning = None
+    if options.tuning is not None:
+        saved = project.memory.parameter_bytes
+        job = FineTuning(options.tuning.samples, options.tuning.epochs, options.tuning.checkpoints, saved)
+        tuning = estimate_fine_tuning(target, step, job)
+    day = _day(inference, tuning, options)
+    life = None
+    if day is not None and options.battery_mah is not None:
+        life = battery_days(day, options.battery_mah, options.battery_v)
+    return ProjectEstimate(
+        target=target,
+        emulator=cost.emulator,
+        instructions_inference=cost.inference,
+        instructions_step=cost.step,
+        phases=phases,
+        inference=inference,
+        step=step,
+        tuning=tuning,
+        day=day,
+        battery_days=life,
+        memory=_map(project, target, measured_memory(project, build.sizes, cost.stack_bytes)),
+    )
+
+
+def op_class(function: str) -> str:
+    """Returns the op class of one of the runtime's functions.
+
+    Example:
+        >>> op_class("rct_conv_2d_grad"), op_class("rct_max_pool_2d")
+        ('mac', 'elementwise')
+    """
+    return next((name for part, name in CLASS_OF if part in function), "elementwise")
+
+
+def _check(options: EstimateOptions) -> None:
+    asks_for_day = options.per_day is not None or options.duty is not None
+    if options.per_day is not None and options.duty is not None:
+        raise DataError("Expected --per-day or --duty, as each gives the other. Received: both. Leave one out.")
+    if asks_for_day and options.sleep_uw is None:
+        raise DataError(
+            "A day cannot be estimated without the power of the waiting board. Expected --sleep-uw. Received: none. "
+            "Measure it, or take the current of the chosen sleep mode from the data sheet, times the supply."
+        )
+    if options.battery_mah is not None and not asks_for_day:
+        raise DataError("Battery life needs a day. Expected --per-day or --duty. Received: --battery alone. Add one.")
+    if options.tunings_per_day and options.tuning is None:
+        raise DataError("Expected --samples with --tunings-per-day. Received: none. Say how much is learnt.")
+
+
+def _target(project: Project, name: str | None) -> Target:
+    target = project.target if name is None else find_target(name)
+    if target.core != project.target.core:
+        raise TargetError(
+            f"Instructions of one core say little of another. Expected a target with the core {project.target.core}. "
+            f"Received: {target.name}, {target.core}. Export the model again with --target {target.name}."
+        )
+    return target
+
+
+def _phases(target: Target, cost: Cost) -> tuple[Phase, ...]:
+    """Splits the counts: the forward pass runs in a prediction and again in a step, and was counted in both."""
+    forward, backward = dict.fromkeys(OP_CLASSES, 0), dict.fromkeys(OP_CLASSES, 0)
+    for function, count in cost.functions:
+        if any(part in function for part in BACKWARD):
+            backward[op_class(function)] += count
+        else:
+            forward[op_class(function)] += count // 2
+    phases = []
+    for name, classes, total in (
+        ("forward", forward, cost.inference),
+        ("backward and update", backward, cost.step - cost.inference),
+    ):
+        named = sum(classes.values())
+        if named > total:  # a share ran outside of the marks
+            classes = {key: count * total // named for key, count in classes.items()}
+        classes["move"] += total - sum(classes.values())
+        counts = tuple((key, count) for key, count in classes.items() if count)
+        phases.append(Phase(name, counts, estimate_work(target, Work(counts))))
+    return tuple(phases)
+
+
+def _day(inference: Estimate, tuning: Estimate | None, options: EstimateOptions) -> Day | None:
+    if options.sleep_uw is None or (options.per_day is None and options.duty is None):
+        return None
+    per_day = options.per_day
+    if per_day is None:
+        per_day = (options.duty or 0.0) * SECONDS_PER_DAY / inference.time_s.value
+    sleep = options.sleep_uw * MILLI_PER_MICRO
+    cycle = DutyCycle(per_day, Interval(sleep, sleep / SLEEP_SPREAD, sleep * SLEEP_SPREAD), options.tunings_per_day)
+    return estimate_day(inference, tuning or inference.scaled(0.0), cycle)
+
+
+def _map(project: Project, target: Target, memory: Memory) -> MemoryMap:
+    flash = (Piece("weights", memory.weights_flash), Piece("code and tables", memory.code))
+    ram = (
+        Piece("arena", memory.arena),
+        Piece("parameters", memory.parameters),
+        Piece("state", memory.state),
+        Piece("application", memory.application),
+        Piece("stack", target.stack_bytes),
+    )
+    return map_memory(target, flash, ram, project.graph, project.plan)

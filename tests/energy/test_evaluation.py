@@ -1,0 +1,125 @@
+"""tools/evaluate_energy: on tables of known coefficients, and on the published ones where they lie."""
+
+import csv
+import json
+
+import pytest
+
+from tests.energy.published import write_published, write_table
+from tools.energy_evaluation.protocols import Evaluation, model_on_part
+from tools.energy_evaluation.run import DATA, main, measure
+from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results
+
+REACHED = {
+    "power known": (3, 6, 12, 90),
+    "calibrated": (5, 16, 24, 90),
+    "  stack known": (5, 12, 21, 90),
+    "uncalibrated": (35, 50, 75, 90),
+    "layers": (10, 25, 62, 90),
+    "  all layers": (10, 30, 62, 90),
+}
+"""Limits in percent that the estimate keeps: median, p90, worst, covered. Those of the published data, rounded up;
+the synthetic tables have fewer boards, and keep them too."""
+
+
+def read(folder):
+    return Evaluation(
+        tuple(read_results(folder / RESULTS)),
+        tuple(read_layers(folder / LAYERS)),
+        tuple(read_layers(folder / LAYER_ENERGY)),
+    )
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    write_published(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(synthetic):
+    """The real tables where they are; else tables with known coefficients, so that the check always runs."""
+    return DATA if (DATA / RESULTS).is_file() else synthetic
+
+
+def figures(folder):
+    return {result.bar.name: result.figures for result in measure(read(folder))}
+
+
+def test_the_estimate_keeps_its_limits(published):
+    found = figures(published)
+    assert set(REACHED) <= set(found)
+    for name, (median, p90, worst, covered) in REACHED.items():
+        got = found[name]
+        assert got["median"] <= median, name
+        assert got["p90"] <= p90, name
+        assert got["worst"] <= worst, name
+        assert got["covered"] >= covered, name
+
+
+def test_known_coefficients_are_found(synthetic):
+    """One power a board, and cycles that are a part's times a stack's times a model's: all that the method assumes."""
+    found = figures(synthetic)
+    assert found["power known"]["worst"] < 4
+    assert found["calibrated"]["median"] < 3
+    assert found["calibrated"]["worst"] < found["MACs alone"]["worst"] / 3
+    assert found["layers"]["median"] < 10
+
+
+def test_what_is_asked_is_not_among_what_is_fitted(synthetic, tmp_path):
+    """A wrong value of the point itself moves no estimate of it."""
+    for name in (LAYERS, LAYER_ENERGY):
+        (tmp_path / name).write_bytes((synthetic / name).read_bytes())
+    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    asked = next(row for row in rows if row["mcu"] == "STM32U575" and row["benchmark"] == "kws")
+    for key in ("latency_ms", "energy_run_latency_ms", "energy_uj"):
+        asked[key] = str(1000 * float(asked[key]))
+    write_table(tmp_path / RESULTS, rows)
+
+    def estimate_of(folder):
+        name = f"v1|test|B|{asked['stack']}|1.8 kws"
+        return next(p for p in read(folder).calibrated(model_on_part) if p.name == name).estimate
+
+    assert estimate_of(tmp_path) == estimate_of(synthetic)
+
+
+def test_table_and_json(synthetic, capsys):
+    assert main(["--data", str(synthetic)]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in REACHED)
+    assert main(["--data", str(synthetic), "--results", str(synthetic / RESULTS), "--json"]) == 0
+    bars = json.loads(capsys.readouterr().out)["bars"]
+    point = next(bar for bar in bars if bar["name"] == "calibrated")["points"][0]
+    assert point["low_uj"] < point["estimated_uj"] < point["high_uj"]
+
+
+def test_missing_data_says_what_to_do(tmp_path, capsys):
+    assert main(["--data", str(tmp_path / "none")]) == 1
+    assert "Put the folder data/energy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"), [("clock_mhz", "fast", "fast"), ("stack", None, "lacks columns")]
+)
+def test_damaged_data_is_refused(synthetic, tmp_path, capsys, column, value, message):
+    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row[column] = value
+        if value is None:
+            del row[column]
+    write_table(tmp_path / RESULTS, rows)
+    assert main(["--data", str(synthetic), "--results", str(tmp_path / RESULTS)]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "kept", "with_energy"), [("BAD_ENERGY: why", 24, 23), ("DUPLICATE of v1", 23, 23)])
+def test_flagged_rows_are_not_believed(synthetic, tmp_path, flag, kept, with_energy):
+    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["quality_flag"] = flag
+    write_table(tmp_path / RESULTS, rows)
+    read_rows = read_results(tmp_path / RESULTS)
+    assert (len(read_rows), sum(row.energy_uj is not None for row in read_rows)) == (kept, with_energy)

@@ -1,0 +1,269 @@
+"""The questions that the published data can answer, each put without the answer among what is fitted."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rct_tflite.energy.estimate import Interval
+from rct_tflite.energy.shrinkage import DEVIATIONS_90, LogNormal, Measurements, around, fit, predict
+from rct_tflite.energy.transfer import EVERYWHERE, Effect, Effects, Setting
+from tools.energy_evaluation import layers as shapes
+from tools.energy_evaluation.defaults import default_mw_per_mhz
+from tools.energy_evaluation.table import BENCHMARKS, Layer, Row
+
+CYCLE_EFFECTS = (
+    Effect(EVERYWHERE, 2.0),
+    Effect("core", 0.5),
+    Effect("part", 0.15),
+    Effect("library", 0.3),
+    Effect("family", 0.3),
+    Effect("kernels", 0.3),
+    Effect("placed", 0.1),
+    Effect("setup", 0.03),
+    Effect(EVERYWHERE, 0.3, by_model=True),
+    Effect("core", 0.1, by_model=True),
+    Effect("part", 0.05, by_model=True),
+    Effect("library", 0.15, by_model=True),
+    Effect("family", 0.15, by_model=True),
+    Effect("kernels", 0.15, by_model=True),
+    Effect("placed", 0.06, by_model=True),
+    Effect("setup", 0.01, by_model=True),
+)
+"""Of the cycles per MAC. Round numbers, chosen once and not fitted: halving or doubling any of those by model moves
+the median of the calibrated estimate between 3 and 5 %."""
+
+POWER_EFFECTS = (
+    Effect(EVERYWHERE, 1.5),
+    Effect("part", 0.15),
+    Effect("setup", 0.1),
+    Effect(EVERYWHERE, 0.03, by_model=True),
+    Effect("core", 0.02, by_model=True),
+    Effect("part", 0.03, by_model=True),
+    Effect("family", 0.02, by_model=True),
+    Effect("setup", 0.04, by_model=True),
+)
+"""Of the power per MHz: nearly one number for each board."""
+
+OTHER_BENCHMARKS = 3
+"""Points of the same board and stack that calibration needs."""
+MEASURED_MODELS = 2
+"""Other models with measured layers that the layer model needs."""
+LARGE_LAYER = 0.05
+"""Part of the model's energy above which a layer counts."""
+MODEL_ERROR = 0.05
+"""Relative error of the sum of cost items for a whole model: its small ops are not in the items."""
+NJ_PER_UJ = 1e3
+OTHER_STACK = 0.7, 0.25
+"""How far the costs of another stack lie: as a whole, and each beside that (deviations of the logarithm)."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One estimate and the truth, in uJ."""
+
+    name: str
+    truth: float
+    estimate: Interval
+
+    @property
+    def error(self) -> float:
+        """Relative error of the estimate."""
+        return self.estimate.value / self.truth - 1
+
+    @property
+    def factor(self) -> float:
+        """By how much the estimate is off, at least 1."""
+        return max(self.estimate.value / self.truth, self.truth / self.estimate.value)
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the truth."""
+        return self.estimate.low <= self.truth <= self.estimate.high
+
+
+Hidden = Callable[[Row, Row], bool]
+"""Whether a row must not be seen when another one is asked."""
+
+
+def same_point(row: Row, asked: Row) -> bool:
+    """The point itself."""
+    return row.setup == asked.setup and row.benchmark == asked.benchmark
+
+
+def model_on_part(row: Row, asked: Row) -> bool:
+    """The model on this part, by whomever and with whatever stack."""
+    return row.part == asked.part and row.benchmark == asked.benchmark
+
+
+def model_anywhere(row: Row, asked: Row) -> bool:
+    """The model on any part."""
+    return row.benchmark == asked.benchmark
+
+
+def whole_part(row: Row, asked: Row) -> bool:
+    """Everything on this part."""
+    return row.part == asked.part
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The published tables, and the estimates that they allow.
+
+    Attributes:
+        rows: Of the results.
+        shapes: Layers of the models.
+        measured: Layers with what they cost.
+    """
+
+    rows: tuple[Row, ...]
+    shapes: tuple[Layer, ...]
+    measured: tuple[Layer, ...]
+
+    @cached_property
+    def asked(self) -> tuple[Row, ...]:
+        """Rows with energy whose board and stack has at least three others."""
+        points = Counter(row.setup for row in self.rows if row.energy_uj is not None)
+        return tuple(r for r in self.rows if r.energy_uj is not None and points[r.setup] > OTHER_BENCHMARKS)
+
+    @cached_property
+    def elsewhere(self) -> tuple[Row, ...]:
+        """Those of `asked` whose stack also ran on another part."""
+        parts: dict[str, set[str]] = {}
+        for row in self.rows:
+            parts.setdefault(row.family, set()).add(row.part)
+        return tuple(row for row in self.asked if len(parts[row.family]) > 1)
+
+    def by_macs(self) -> list[Point]:
+        """Energy proportional to MACs, fitted on the other benchmarks of the board: what one does without a model."""
+        return [_point(row, around(self._macs(row) * self._uj_per_mac(row), 1.0)) for row in self.asked]
+
+    def by_power(self) -> list[Point]:
+        """Power known from the other benchmarks of the board, latency measured."""
+        return [_point(r, self._power(r, same_point).scaled(r.cycles / NJ_PER_UJ)) for r in self.asked]
+
+    def calibrated(self, hidden: Hidden = model_on_part) -> list[Point]:
+        """Neither power nor latency of the asked model is known; the board's other benchmarks are."""
+        return [_point(row, self._energy(row, hidden)) for row in self.asked]
+
+    def uncalibrated(self) -> list[Point]:
+        """Nothing was ever measured on the part: its data sheet, and cycles of other parts."""
+        points = []
+        for row in self.asked:
+            power = default_mw_per_mhz(row)
+            if power is not None:
+                cycles = self._cycles(row, whole_part)
+                points.append(_point(row, _product(cycles, power).scaled(1 / NJ_PER_UJ)))
+        return points
+
+    def by_layer(self, *, other_stacks: bool) -> list[Point]:
+        """Layers above a twentieth of their model, from the measured layers of the other models.
+
+        Args:
+            other_stacks: Whether to ask for the stacks without layers of another model, from the layers of another
+                stack and this one's totals of the other models.
+        """
+        return [
+            Point(f"{layer.kernels} {layer.model} {number}", layer.energy_uj, self._layer_energy(layer))
+            for number, layer in enumerate(self.measured)
+            if layer.energy_uj > LARGE_LAYER * self._measured_total(layer)
+            and (len(self._other_layers(layer.part, layer.kernels, layer.model)) == 0) == other_stacks
+        ]
+
+    def _macs(self, row: Row) -> float:
+        return float(sum(layer.macs for layer in self.shapes if layer.model == row.benchmark))
+
+    def _uj_per_mac(self, row: Row) -> float:
+        others = [r for r in self.asked if r.setup == row.setup and not same_point(r, row)]
+        return float(np.exp(np.mean([math.log((r.energy_uj or 1.0) / self._macs(r)) for r in others])))
+
+    @cached_property
+    def _likeness(self) -> shapes.Array:
+        return shapes.likeness(self.shapes, BENCHMARKS)
+
+    def _power(self, asked: Row, hidden: Hidden) -> Interval:
+        """Returns mW per MHz."""
+        known = [row for row in self.rows if row.energy_uj is not None and not hidden(row, asked)]
+        costs = np.array([row.power_mw / row.clock_mhz for row in known])
+        return Effects(POWER_EFFECTS, self._likeness).predict([_setting(r) for r in known], costs, _setting(asked))
+
+    def _cycles(self, asked: Row, hidden: Hidden) -> Interval:
+        known = [row for row in self.rows if not hidden(row, asked)]
+        costs = np.array([row.cycles / self._macs(row) for row in known])
+        effects = Effects(CYCLE_EFFECTS, self._likeness)
+        return effects.predict([_setting(r) for r in known], costs, _setting(asked)).scaled(self._macs(asked))
+
+    def _energy(self, asked: Row, hidden: Hidden) -> Interval:
+        layers = self._other_layers(asked.part, asked.kernels, asked.benchmark)
+        if len({layer.model for layer in layers}) >= MEASURED_MODELS:
+            items = shapes.items_of_model(self.shapes, asked.benchmark)
+            return predict(self._fitted(asked, layers), items, shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
+        power = self._power(asked, hidden)
+        return _product(self._cycles(asked, hidden), power).scaled(1 / NJ_PER_UJ)
+
+    def _other_layers(self, part: str, kernels: str, model: str) -> list[Layer]:
+        return [m for m in self.measured if m.part == part and m.kernels == kernels and m.model != model]
+
+    def _fitted(self, asked: Row, layers: Sequence[Layer]) -> LogNormal:
+        """Returns nJ per cost item, from measured layers, and from totals of the asked setup's models without."""
+        seen = {layer.model for layer in layers} | {asked.benchmark}
+        totals = [row for row in self.asked if row.setup == asked.setup and row.benchmark not in seen]
+        start = shapes.default_costs()
+        power = self._power(asked, model_on_part).value
+        prior = LogNormal(start.mean + math.log(power), start.covariance)
+        return fit(prior, self._measurements(layers, totals))
+
+    def _measurements(self, layers: Sequence[Layer], totals: Sequence[Row]) -> Measurements:
+        counts = [shapes.items_of(layer) for layer in layers]
+        counts += [shapes.items_of_model(self.shapes, row.benchmark) for row in totals]
+        costs = [layer.energy_uj for layer in layers] + [row.energy_uj or 0.0 for row in totals]
+        errors = [shapes.border_error(layer) for layer in layers] + [MODEL_ERROR] * len(totals)
+        return Measurements(np.array(counts), NJ_PER_UJ * np.array(costs), np.array(errors))
+
+    def _measured_total(self, layer: Layer) -> float:
+        return sum(m.energy_uj for m in self.measured if (m.kernels, m.model) == (layer.kernels, layer.model))
+
+    def _layer_energy(self, layer: Layer) -> Interval:
+        row = next(
+            r for r in self.asked if (r.part, r.kernels, r.benchmark) == (layer.part, layer.kernels, layer.model)
+        )
+        own = self._other_layers(layer.part, layer.kernels, layer.model)
+        known = self._fitted(row, own) if own else self._from_other_stack(row)
+        return predict(known, shapes.items_of(layer), shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
+
+    def _from_other_stack(self, asked: Row) -> LogNormal:
+        """Returns nJ per cost item: those of another stack's layers on the part, moved by this stack's totals."""
+        layers = [m for m in self.measured if m.part == asked.part and m.kernels != asked.kernels]
+        other = next(r for r in self.asked if r.part == asked.part and r.kernels == layers[0].kernels)
+        start = self._fitted(other, [layer for layer in layers if layer.model != asked.benchmark])
+        common, each = OTHER_STACK
+        prior = LogNormal(start.mean, each**2 * np.eye(len(start.mean)) + common**2)
+        totals = [row for row in self.asked if row.setup == asked.setup and row.benchmark != asked.benchmark]
+        return fit(prior, self._measurements([], totals))
+
+
+def _setting(row: Row) -> Setting:
+    labels = (
+        ("core", row.core),
+        ("part", row.part),
+        ("library", row.library),
+        ("family", row.family),
+        ("kernels", row.kernels),
+        ("placed", f"{row.part} {row.kernels}"),
+        ("setup", row.setup),
+    )
+    return Setting(labels, BENCHMARKS.index(row.benchmark))
+
+
+def _point(row: Row, estimate: Interval) -> Point:
+    assert row.energy_uj is not None
+    return Point(f"{row.setup} {row.benchmark}", row.energy_uj, estimate)
+
+
+def _product(left: Interval, right: Interval) -> Interval:
+    """Multiplies two independent log-normals, each with its 90 % interval."""
+    deviations = [math.log(interval.high / interval.value) / DEVIATIONS_90 for interval in (left, right)]
+    return around(left.value * right.value, math.hypot(*deviations))

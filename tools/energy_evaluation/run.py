@@ -1,0 +1,173 @@
+"""Tests the energy estimate on published measurements, leaving out what is asked. Started by tools/evaluate_energy."""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # tools/ is no part of the installed package
+
+from rct_tflite.errors import RCTError  # noqa: E402
+from tools.energy_evaluation.protocols import Evaluation, Point, model_anywhere  # noqa: E402
+from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
+
+DATA = ROOT.parent / "shared" / "data" / "energy"
+"""The published tables, beside the checkout."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What an estimate must reach: limits in percent, None where there is none."""
+
+    name: str
+    question: str
+    median: float | None = None
+    p90: float | None = None
+    worst: float | None = None
+    factor: float | None = None
+    covered: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A bar and what was measured, in percent of the truth."""
+
+    bar: Bar
+    points: tuple[Point, ...]
+
+    @property
+    def errors(self) -> list[float]:
+        """Absolute relative errors in percent."""
+        return [100 * abs(point.error) for point in self.points]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Median, 90th percentile, worst, worst factor, and the share of intervals that hold the truth (percent)."""
+        return {
+            "median": float(np.median(self.errors)),
+            "p90": float(np.quantile(self.errors, 0.9)),
+            "worst": max(self.errors),
+            "factor": max(point.factor for point in self.points),
+            "covered": 100 * float(np.mean([point.covered for point in self.points])),
+        }
+
+    @property
+    def missed(self) -> list[str]:
+        """The limits that are not reached."""
+        figures = self.figures
+        above = [n for n in ("median", "p90", "worst", "factor") if figures[n] > (getattr(self.bar, n) or np.inf)]
+        return above + ["covered"] * (figures["covered"] < (self.bar.covered or 0))
+
+
+def measure(evaluation: Evaluation) -> list[Measured]:
+    """Asks every question that the data can answer."""
+    known = {f"{row.setup} {row.benchmark}" for row in evaluation.elsewhere}
+    calibrated = evaluation.calibrated()
+    asked = (
+        (Bar("MACs alone", "one factor from the board's other models"), evaluation.by_macs()),
+        (
+            Bar("power known", "latency measured, power of the board's other models", median=3, worst=12),
+            evaluation.by_power(),
+        ),
+        (
+            Bar("calibrated", "the board's other models, this one on other parts", 5, 12, 20, covered=90),
+            calibrated,
+        ),
+        (
+            Bar("  stack known", "of these, where the stack ran on another part", 5, 12, 20, covered=90),
+            [point for point in calibrated if point.name in known],
+        ),
+        (
+            Bar("  model unseen", "the board's other models, this one never ran anywhere"),
+            evaluation.calibrated(model_anywhere),
+        ),
+        (
+            Bar("uncalibrated", "data sheet, and cycles of other parts", median=35, factor=2, covered=90),
+            evaluation.uncalibrated(),
+        ),
+        (
+            Bar("layers", "from measured layers of the other models", median=10, p90=25),
+            evaluation.by_layer(other_stacks=False),
+        ),
+        (
+            Bar("  other stack", "from another stack's layers and this one's totals", median=10, p90=25),
+            evaluation.by_layer(other_stacks=True),
+        ),
+    )
+    results = [Measured(bar, tuple(points)) for bar, points in asked if points]
+    both = [p for result in results if result.bar.name in ("layers", "  other stack") for p in result.points]
+    if both:
+        results.append(Measured(Bar("  all layers", "both together", median=10, p90=25), tuple(both)))
+    return results
+
+
+def table(results: list[Measured]) -> str:
+    """Draws the table for people."""
+    head = f"{'estimate':<15} {'points':>6} {'median':>7} {'p90':>6} {'worst':>6} {'factor':>7} {'covered':>8}  bar"
+    lines = [head]
+    for result in results:
+        figures, bar = result.figures, result.bar
+        names = ("median", "p90", "worst", "factor", "covered")
+        limits = ", ".join(f"{name} {getattr(bar, name):g}" for name in names if getattr(bar, name))
+        verdict = f"{limits}: {'missed: ' + ', '.join(result.missed) if result.missed else 'reached'}" if limits else ""
+        lines.append(
+            f"{bar.name:<15} {len(result.points):>6} {figures['median']:>6.1f}% {figures['p90']:>5.0f}% "
+            f"{figures['worst']:>5.0f}% {figures['factor']:>7.2f} {figures['covered']:>7.0f}%  {verdict}".rstrip()
+        )
+    lines += ["", *(f"{result.bar.name.strip():<13} {result.bar.question}" for result in results)]
+    return "\n".join(lines)
+
+
+def as_json(results: list[Measured]) -> str:
+    """Returns figures and points as one JSON object."""
+    bars = [
+        {
+            "name": result.bar.name.strip(),
+            "question": result.bar.question,
+            "figures": result.figures,
+            "missed": result.missed,
+            "points": [
+                {
+                    "name": point.name,
+                    "measured_uj": point.truth,
+                    "estimated_uj": point.estimate.value,
+                    "low_uj": point.estimate.low,
+                    "high_uj": point.estimate.high,
+                }
+                for point in result.points
+            ],
+        }
+        for result in results
+    ]
+    return json.dumps({"bars": bars}, indent=2, allow_nan=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the evaluation and prints it."""
+    parser = argparse.ArgumentParser(prog="tools/evaluate_energy", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, default=DATA, metavar="FOLDER", help=f"{RESULTS}, {LAYERS}, {LAYER_ENERGY}"
+    )
+    parser.add_argument("--results", type=Path, metavar="CSV", help=f"another file with the columns of {RESULTS}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every point")
+    options = parser.parse_args(arguments)
+    try:
+        evaluation = Evaluation(
+            rows=tuple(read_results(options.results or options.data / RESULTS)),
+            shapes=tuple(read_layers(options.data / LAYERS)),
+            measured=tuple(read_layers(options.data / LAYER_ENERGY)),
+        )
+        results = measure(evaluation)
+    except RCTError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    print(as_json(results) if options.json else table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

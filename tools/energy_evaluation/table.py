@@ -1,0 +1,210 @@
+"""Reads the published tables: which rows count, and what they say."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rct_tflite.errors import DataError
+
+RESULTS = "mlperf_tiny_results.csv"
+LAYERS = "mlperf_tiny_layers.csv"
+LAYER_ENERGY = "mlperf_tiny_layer_energy.csv"
+BENCHMARKS = ("vww", "ic", "kws", "ad")
+"""The four models that every round has."""
+
+BAD_ENERGY, DUPLICATE = "BAD_ENERGY", "DUPLICATE"
+"""Starts of a `quality_flag`: the energy is wrong; the row repeats another."""
+SAME_SILICON = {"U585": "U575"}
+"""Parts that differ in cryptography only."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one board.
+
+    Attributes:
+        setup: Round, submitter, board, stack and supply: what was measured together.
+        part: Short name of the microcontroller, such as "L4R5".
+        core: Such as "Cortex-M4".
+        clock_mhz: Core clock.
+        voltage_v: Supply; None if not told.
+        library: Whose kernels, on which kind of core.
+        family: The stack without its version, on which kind of core.
+        kernels: The stack with its version.
+        benchmark: One of `BENCHMARKS`.
+        latency_ms: Of the energy run where there is one.
+        energy_uj: Of one inference; None if not measured.
+    """
+
+    setup: str
+    part: str
+    core: str
+    clock_mhz: float
+    voltage_v: float | None
+    library: str
+    family: str
+    kernels: str
+    benchmark: str
+    latency_ms: float
+    energy_uj: float | None
+
+    @property
+    def cycles(self) -> float:
+        """Of one inference."""
+        return self.latency_ms * 1e3 * self.clock_mhz
+
+    @property
+    def power_mw(self) -> float:
+        """Mean power while inferring; only of a row with energy."""
+        assert self.energy_uj is not None
+        return self.energy_uj / self.latency_ms
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a model, and what it cost where that was measured.
+
+    Attributes:
+        model: One of `BENCHMARKS`.
+        op: TFLite's name of the op.
+        kernel: Height and width; (1, 1) where the op has none.
+        stride: Height and width.
+        in_channels: Of its input.
+        positions: Output positions.
+        outputs: Output elements.
+        macs: Multiply-accumulates.
+        duration_ms: Measured; 0 without measurement.
+        energy_uj: Measured; 0 without measurement.
+        kernels: Stack that ran it; empty without measurement.
+        part: Short name of the part; empty without measurement.
+    """
+
+    model: str
+    op: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    in_channels: int
+    positions: int
+    outputs: int
+    macs: int
+    duration_ms: float = 0.0
+    energy_uj: float = 0.0
+    kernels: str = ""
+    part: str = ""
+
+
+def read_results(path: Path) -> list[Row]:
+    """Reads the rows of plain microcontrollers with int8 models, without the repeated ones."""
+    return [
+        _row(path, entry)
+        for entry in _entries(path, ("benchmark", "device_class", "latency_ms", "energy_uj", "quality_flag", "stack"))
+        if entry["device_class"] == "mcu"
+        and entry["precision"] == "int8"
+        and entry["benchmark"] in BENCHMARKS
+        and not entry["quality_flag"].startswith(DUPLICATE)
+    ]
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """Reads layers, with what they cost where the file has it."""
+    return [_layer(path, entry) for entry in _entries(path, ("model", "op", "kernel", "output_shape", "macs"))]
+
+
+def core_name(core: str) -> str:
+    """Returns the core without remarks, such as "Cortex-M4".
+
+    Example:
+        >>> core_name("RISC-V RV32IMAC+FPU")
+        'RISC-V'
+    """
+    return core.partition(" ")[0]
+
+
+def stack_names(stack: str) -> tuple[str, str]:
+    """Splits a stack into family and version.
+
+    Example:
+        >>> stack_names("TFLM 2.3.1 + CMSIS-NN (mbed)")
+        ('TFLM + CMSIS-NN', '2.3.1')
+    """
+    version = re.search(r"\d+(?:\.\d+)*", stack)
+    plain = re.sub(r"\(.*?\)", "", re.sub(r"\s*\d+(?:\.\d+)*", "", stack))
+    return " ".join(plain.split()), version.group() if version else ""
+
+
+def _entries(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            entries = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(
+            f"Cannot read the published data. Expected a file {path}. Received: {error.strerror}. Put the folder "
+            "data/energy of the project's shared material beside the checkout, or name another with --data."
+        ) from error
+    missing = [name for name in needed if not entries or name not in entries[0]]
+    if missing:
+        raise DataError(f"{path} lacks columns. Expected {', '.join(missing)}. Received: none. Use the same columns.")
+    return entries
+
+
+def _row(path: Path, entry: dict[str, str]) -> Row:
+    family, version = stack_names(entry["stack"])
+    core = core_name(entry["core"])
+    # Kernels written for Arm's instructions are other kernels elsewhere.
+    kind = "Arm" if core.startswith("Cortex") else core
+    library = next((name for name in ("CMSIS-NN", "X-CUBE-AI") if name in family), family)
+    energy = "" if entry["quality_flag"].startswith(BAD_ENERGY) else entry["energy_uj"]
+    latency = entry["latency_ms"] if not energy else entry["energy_run_latency_ms"] or entry["latency_ms"]
+    try:
+        return Row(
+            setup="|".join(entry[key] for key in ("version", "submitter", "board", "stack", "voltage_v")),
+            part=_part(entry["mcu"]),
+            core=core,
+            clock_mhz=float(entry["clock_mhz"]),
+            voltage_v=float(entry["voltage_v"]) if entry["voltage_v"] else None,
+            library=f"{library} {kind}",
+            family=f"{family} {kind}",
+            kernels=f"{family} {version} {kind}",
+            benchmark=entry["benchmark"],
+            latency_ms=float(latency),
+            energy_uj=float(energy) if energy else None,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{path} holds a row without a number where one must be: {error}. Received: {entry}."
+        ) from error
+
+
+def _part(mcu: str) -> str:
+    short = mcu.upper().replace("STM32", "")[:4]
+    return SAME_SILICON.get(short, short)
+
+
+def _layer(path: Path, entry: dict[str, str]) -> Layer:
+    try:
+        shape_in, shape_out = (_numbers(entry[key]) for key in ("input_shape", "output_shape"))
+        kernel, stride = (_numbers(entry[key]) or (1, 1) for key in ("kernel", "stride"))
+        positions = shape_out[1] * shape_out[2] if len(shape_out) == 4 else 1
+        family, version = stack_names(entry.get("stack", ""))
+        measured = "duration_ms" in entry
+        return Layer(
+            model=entry["model"],
+            op=entry["op"],
+            kernel=(kernel[0], kernel[1]),
+            stride=(stride[0], stride[1]),
+            in_channels=shape_in[-1],
+            positions=positions,
+            outputs=int(entry["output_elements"]),
+            macs=int(entry["macs"]),
+            duration_ms=float(entry["duration_ms"]) if measured else 0.0,
+            energy_uj=float(entry["energy_uj"]) if measured else 0.0,
+            kernels=f"{family} {version} Arm" if measured else "",
+            part=_part(entry["mcu"]) if measured else "",
+        )
+    except (ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{path} holds a layer that cannot be read: {error!r}. Received: {entry}.") from error
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split("x")) if text else ()
