@@ -5,15 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rct_tflite.errors import DataError, QuantizationError, RecipeError
+from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.training import replicas, rounding
 from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
 from rct_tflite.training.losses import check_losses
 from rct_tflite.training.optimizers import SGD
 from rct_tflite.training.quantized_layer import labelled_weights
-
-_NOT_FINITE = "is not a finite number"
+from rct_tflite.training.soundness import Soundness
 
 
 @keras.saving.register_keras_serializable("rct_tflite")
@@ -76,9 +75,11 @@ class RCTModel(keras.Model):
                 f"Expected rct.optimizers.SGD(learning_rate). Received: optimizer={optimizer!r}."
             )
         check_losses(self, loss)
-        kwargs.setdefault("jit_compile", False)  # under XLA a gradient that is not finite cannot stop the training
+        kwargs.setdefault("jit_compile", False)  # so that all ways to run give the same integers
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
         optimizer.build_integers(self.integer_weights)
+        with self.distribute_strategy.scope():
+            self._soundness = Soundness()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as it was when it was saved, with the optimizer's state."""
@@ -93,7 +94,7 @@ class RCTModel(keras.Model):
         variables = self.trainable_variables
         values = [weight.dequantised() for weight in weights]
         moving = self._moving_statistics()
-        before = [tf.identity(variable.value) for variable in moving]
+        before = [tf.convert_to_tensor(variable.value) for variable in moving]
         with tf.GradientTape() as tape, active_weights(weights, values):
             for value in values:
                 tape.watch(value)
@@ -108,17 +109,14 @@ class RCTModel(keras.Model):
         finite = {"input of the model": good_input}
         finite |= {f"gradient of {name}": _is_finite(gradient) for name, gradient in zip(names, gradients, strict=True)}
         finite["loss"] = good_loss
-        sound = tf.reduce_all(tf.stack(list(finite.values())))
-        # A spoiled batch must change nothing: statistics go back to what they were, gradients become 0.
-        for variable, value in zip(moving, before, strict=True):
-            variable.assign(tf.where(sound, tf.convert_to_tensor(variable.value), value))
-        self.optimizer.apply_all(weights, variables, [tf.where(sound, g, tf.zeros_like(g)) for g in gradients])
-        for what, good in finite.items():
-            tf.debugging.Assert(good, [f"The {what} {_NOT_FINITE}."])
-        return self._metrics_of(data, y_pred, tf.where(sound, loss, float("nan")))
+        tf.cond(  # a spoiled batch must change nothing
+            self._soundness.note(finite),
+            lambda: self.optimizer.apply_all(weights, variables, gradients),
+            lambda: replicas.assign_own(moving, before),
+        )
+        return self._metrics_of(data, y_pred, loss)
 
     def _metrics_of(self, data: Any, y_pred: Any, loss: Any) -> Any:
-        # XLA drops the assertions, and rounding to int8 can make a number of NaN: the loss shows it in any case.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         samples = tf.shape(tf.nest.flatten(x)[0])[0]
         for metric in self.metrics:
@@ -159,17 +157,9 @@ class RCTModel(keras.Model):
         run = self.train_function
 
         def train_function(iterator: Any) -> Any:
-            try:
-                return run(iterator)
-            except tf.errors.InvalidArgumentError as error:
-                message = next((line for line in str(error).splitlines() if _NOT_FINITE in line), None)
-                if message is None:
-                    raise
-                start = message.index("The ")
-                raise QuantizationError(
-                    f"Training stopped: {message[start : message.index(_NOT_FINITE) + len(_NOT_FINITE)]}. "
-                    "The weights are those before this batch. Look for NaN in the data, or lower the learning rate."
-                ) from error
+            logs = run(iterator)
+            self._soundness.check()
+            return logs
 
         self.train_function = train_function
         return train_function

@@ -112,16 +112,36 @@ class SGD(keras.optimizers.SGD):
             variables: Ordinary trainable variables.
             gradients: One for each weight, then one for each variable, summed over the replicas.
         """
-        # Clipped together: a norm over all gradients must see the kernels too. Clipping twice changes nothing.
+        if not self.built:
+            with tf.init_scope():
+                self.build(variables)
+        # Clipped together: a norm over all gradients must see the kernels too.
         gradients = self._clip_gradients(list(gradients))
         learning_rate = tf.convert_to_tensor(self.learning_rate)
         decay = self.weight_decay or 0.0
         for weight, gradient in zip(weights, gradients, strict=False):
             weight.apply_gradient(gradient, learning_rate, self._follow(weight, gradient), decay)
-        if variables:
-            self.apply(gradients[len(weights) :], variables)
-        else:
-            self.iterations.assign_add(1)  # apply() does not count an empty list, and schedules follow the count
+        for variable, gradient in zip(variables, gradients[len(weights) :], strict=True):
+            if decay:
+                self.assign_sub(variable, tf.convert_to_tensor(variable.value) * decay * learning_rate)
+            self.update_step(gradient, variable, learning_rate)
+            if variable.constraint is not None:
+                self.assign(variable, variable.constraint(variable))
+        self.assign_add(self._iterations, 1)
+
+    # Keras sends what it assigns to the other replicas, which compute the same here.
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Assigns to this replica's copy of a variable."""
+        replicas.own(variable).assign(value)
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds to this replica's copy of a variable."""
+        replicas.own(variable).assign_add(value)
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        """Subtracts from this replica's copy of a variable."""
+        replicas.own(variable).assign_sub(value)
 
     def _follow(self, weight: IntegerWeight, gradient: Any) -> Any:
         """Returns the direction of a weight's update; keeps its momentum."""
@@ -142,10 +162,6 @@ class SGD(keras.optimizers.SGD):
         integers.assign(tf.cast(rounded, tf.int8))
         scale.assign(step)
         return gradient + self.momentum * moved if self.nesterov else moved
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        # RCTModel has summed them already, together with those of the integer weights.
-        return grads_and_vars
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the optimizer."""

@@ -37,6 +37,21 @@ def state_variable(name: str, dtype: str, shape: tuple[int, ...] = ()) -> Any:
         )
 
 
+def own(variable: Any) -> Any:
+    """Returns the copy of a Keras variable that this replica holds, as a `tf.Variable`.
+
+    Assigning to a copy sends nothing, so it is allowed in a branch; all replicas must assign the same.
+    """
+    value = variable.value
+    return value._get() if isinstance(value, tf.distribute.DistributedValues) else value
+
+
+def assign_own(variables: list[Any], values: list[Any]) -> None:
+    """Assigns to this replica's copies of Keras variables."""
+    for variable, value in zip(variables, values, strict=True):
+        own(variable).assign(value)
+
+
 @contextlib.contextmanager
 def _without_broadcast() -> Iterator[None]:
     """Keeps several workers from sending each other a new variable: TensorFlow's collectives do not carry int8."""
