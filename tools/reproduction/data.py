@@ -53,13 +53,13 @@ def _download(substitute: str) -> Any:
     return [(keras.utils.pad_sequences(x, 64, "int32", "post", "post"), y) for x, y in parts]
 
 
-def digits(size: int = 8) -> Arrays:
-    """Returns scikit-learn's handwritten digits as uint8 images, enlarged to `size` by repeating pixels."""
+def digits() -> Arrays:
+    """Returns scikit-learn's handwritten digits as uint8 images of 8 x 8."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
-    images = (bunch.images[order] * (255 / 16)).astype(np.uint8).repeat(size // 8, 1).repeat(size // 8, 2)
+    images = (bunch.images[order] * (255 / 16)).astype(np.uint8)
     labels = bunch.target[order].astype(np.int32)
     return dict(zip(PARTS, (images[:1400], labels[:1400], images[1400:], labels[1400:]), strict=True))
 
@@ -78,7 +78,7 @@ def diabetes() -> Arrays:
     }
 
 
-def described_data_sets(length: int = 16) -> Arrays:
+def described_data_sets(length: int = 8) -> Arrays:
     """Returns runs of words from the descriptions of scikit-learn's data sets, and which one they are from."""
     from sklearn import datasets
 

@@ -33,17 +33,21 @@ class Experiment:
 def _fashion(quick: bool) -> Experiment:
     if quick:
         build = partial(fashion.build, shape=(8, 8, 1))
-        return Experiment("scikit-learn digits", fashion.samples(data.digits()), build, _short(fashion.SCHEDULE))
+        return Experiment(
+            "scikit-learn digits", fashion.samples(data.digits(), 512), build, _short(fashion.SCHEDULE, 4)
+        )
     source, arrays = data.arrays_of("fashion_mnist", "fashion_mnist")
     return Experiment(f"{source}, first 20000", fashion.samples(arrays, 20000), fashion.build, fashion.SCHEDULE)
 
 
 def _resnet(quick: bool, blocks: int) -> Experiment:
     if quick:
-        arrays = data.digits(16)
+        arrays = data.digits()
         arrays |= {part: arrays[part][..., None] for part in ("x_train", "x_test")}
-        build = partial(resnet.build, blocks=blocks, shape=(16, 16, 1), filters=(4, 8, 8))
-        return Experiment("scikit-learn digits", resnet.samples(arrays, 512), build, _short(resnet.SCHEDULE))
+        # Tracing takes most of the time: one network has a stride and a shortcut, the other has the more blocks.
+        tiny: dict[str, Any] = {"filters": (8, 16)} if blocks == 1 else {"filters": (8,), "blocks": 2}
+        build = partial(resnet.build, shape=(8, 8, 1), **tiny)
+        return Experiment("scikit-learn digits", resnet.samples(arrays, 512), build, _short(resnet.SCHEDULE, 6))
     source, arrays = data.arrays_of("cifar10_jpegq75", "cifar10")
     build = partial(resnet.build, blocks=blocks)
     return Experiment(f"{source}, first 10000", resnet.samples(arrays, 10000), build, resnet.SCHEDULE)
@@ -61,15 +65,17 @@ def _text(quick: bool, name: str, network: str) -> Experiment:
         classes=1 + int(samples.y_train.max()),
     )
     schedule = text.LSTM_SCHEDULE if network == "lstm" else text.CONV_SCHEDULE
-    return Experiment(source, samples, build, _short(schedule, 16) if quick else schedule)
+    if quick:
+        schedule = replace(_short(schedule, 8 if network == "lstm" else 6), batch_size=16)
+    return Experiment(source, samples, build, schedule)
 
 
 def _diabetes(quick: bool) -> Experiment:
-    schedule = _short(diabetes.SCHEDULE) if quick else diabetes.SCHEDULE
+    schedule = _short(diabetes.SCHEDULE, 8) if quick else diabetes.SCHEDULE
     return Experiment("scikit-learn diabetes", Samples(**data.diabetes()), diabetes.build, schedule)
 
 
-def _short(schedule: Schedule, epochs: int = 8) -> Schedule:
+def _short(schedule: Schedule, epochs: int) -> Schedule:
     return replace(schedule, epochs=epochs, batch_size=32, interval=10)
 
 
