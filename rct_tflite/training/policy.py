@@ -206,6 +206,7 @@ class _Plan:
         self.most = most
         self.bits = [state.bits if state.frozen else _clamped(state) for state in states]
         self.start = list(self.bits)
+        self.served = [0] * len(self.bits)
 
     def total(self) -> int:
         """Bytes of all packed weights."""
@@ -247,17 +248,25 @@ class _Plan:
         )
 
     def serve(self) -> None:
-        """Widens what is below its `t_min`, the poorest first."""
+        """Widens what is below its `t_min`, the poorest first.
+
+        This ends after `max_bits - min_bits + 1` rounds a tensor at the latest, whatever the payers' threshold is: a
+        round serves a tensor, which `_starves()` allows `max_bits - min_bits` times, or refuses it for good. With the
+        threshold as it is, who was served does not pay in the same decision, so that this limit is not felt. The
+        other loops take a bit each time, of which there are finitely many above `min_bits`.
+        """
         refused: set[int] = set()
         while asking := [i for i in range(len(self.states)) if i not in refused and self._starves(i)]:
             poorest = min(asking, key=lambda i: (self.wealth(i), i))
-            if not self._widen(poorest):
+            if self._widen(poorest):
+                self.served[poorest] += 1
+            else:
                 refused.add(poorest)
 
     def _starves(self, index: int) -> bool:
         state, bits = self.states[index], self.bits[index]
         free = not state.frozen and bits < state.max_bits and bits - self.start[index] < self.most
-        return free and 0.0 < self.wealth(index) < 1.0
+        return free and self.served[index] < state.max_bits - state.min_bits and 0.0 < self.wealth(index) < 1.0
 
     def _widen(self, index: int) -> bool:
         """Gives one bit to a tensor, paid by others if need be; returns False, with nothing changed, if none can."""

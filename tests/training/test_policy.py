@@ -7,6 +7,7 @@ import pytest
 
 from rct_tflite.errors import RecipeError
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.training import policy as policy_module
 from rct_tflite.training.policy import BitPolicy, Thresholds, WeightState, bits_missing, default_t_min
 
 BAND = Thresholds(1.0, 4.0)
@@ -143,6 +144,26 @@ def test_noise_below_a_factor_of_two_turns_no_decision():
             moves.append(widths[0] - states[0].bits)
             states = with_bits(states, widths)
         assert len(set(moves) - {0}) <= 1
+
+
+@pytest.mark.parametrize("mode", ["step", "jump"])
+@pytest.mark.parametrize("hysteresis", [1e-9, 0.5, 1.0, 4.0])
+def test_decisions_end_even_with_a_faulty_threshold_of_the_payers(mode, hysteresis, monkeypatch):
+    rounds, widen = [], policy_module._Plan._widen
+
+    def counted(plan, index):
+        rounds.append(index)
+        assert len(rounds) <= sum(s.max_bits - s.min_bits + 1 for s in plan.states), "an endless exchange"
+        return widen(plan, index)
+
+    random = np.random.default_rng(6)
+    cases = [random_states(random) for _ in range(CASES)] + [[state(6, 0.3), state(6, 0.3)]]
+    budgets = [*(random_budget(random, states) for states in cases[:-1]), 1200]
+    monkeypatch.setattr(policy_module, "HYSTERESIS", hysteresis)
+    monkeypatch.setattr(policy_module._Plan, "_widen", counted)
+    for states, budget in zip(cases, budgets, strict=True):
+        rounds.clear()
+        BitPolicy(mode, budget).decide(states)
 
 
 @pytest.mark.parametrize(
