@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 import rct_tflite as rct
 from models.digits import model as digits
 from rct_tflite.training.memory import parameter_bytes
@@ -14,6 +16,15 @@ def test_digits_are_learned_in_a_few_epochs():
     assert model.evaluate(test.images, test.labels, verbose=0, return_dict=True)["accuracy"] > 0.95
     size = parameter_bytes(model)
     assert size.rct <= 0.3 * size.float32
+
+
+def test_few_and_many_bits_at_the_start_end_alike():
+    averages = []
+    for bits in (4, 12):
+        model = digits.train(0, rct.Recipe(bits=bits, max_bits=12), epochs=6, callback=rct.RCTCallback())
+        counts = [weight.weight_count for weight in model.integer_weights]
+        averages.append(np.average([int(weight.bits) for weight in model.integer_weights], weights=counts))
+    assert abs(averages[0] - averages[1]) <= 1.0
 
 
 def test_the_split_is_seeded_and_disjoint():
