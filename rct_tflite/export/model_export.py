@@ -18,7 +18,7 @@ from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.constants import backward_constants
+from rct_tflite.reference.backward import backward_constants
 from rct_tflite.spec.graph import Graph, TrainingMetadata
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path

@@ -1,0 +1,92 @@
+"""Keras models with random weights through TFLiteConverter: int8 files of others, as users bring them."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+layers = keras.layers
+
+
+def activated(x, layer):
+    """A layer, batch normalisation and RELU, which the converter fuses."""
+    return layers.ReLU()(layers.BatchNormalization()(layer(x)))
+
+
+def conv(channels, kernel, strides=1):
+    return layers.Conv2D(channels, kernel, strides, padding="same", kernel_initializer="he_normal")
+
+
+def depthwise(strides=1, kernel=3, multiplier=1):
+    # Keras takes all channels for the fan-in: signals would die out.
+    start = keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5)
+    return layers.DepthwiseConv2D(kernel, strides, "same", depth_multiplier=multiplier, depthwise_initializer=start)
+
+
+def dense(units, activation=None):
+    return layers.Dense(units, activation, kernel_initializer="he_normal")
+
+
+def autoencoder():
+    """MLPerf Tiny's anomaly detection: 640-128x4-8-128x4-640."""
+    x = source = layers.Input(batch_shape=(1, 640))
+    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        x = activated(x, dense(units))
+    return keras.Model(source, dense(640)(x))
+
+
+def ds_cnn():
+    """MLPerf Tiny's keyword spotting."""
+    x = source = layers.Input(batch_shape=(1, 49, 10, 1))
+    x = activated(x, conv(64, (10, 4), 2))
+    for _ in range(4):
+        x = activated(activated(x, depthwise()), conv(64, 1))
+    x = layers.Flatten()(layers.AveragePooling2D((25, 5))(x))
+    return keras.Model(source, dense(12, "softmax")(x))
+
+
+def resnet():
+    """MLPerf Tiny's image classification: ResNet-8."""
+    x = source = layers.Input(batch_shape=(1, 32, 32, 3))
+    x = activated(x, conv(16, 3))
+    for channels, strides in ((16, 1), (32, 2), (64, 2)):
+        y = activated(x, conv(channels, 3, strides))
+        y = layers.BatchNormalization()(conv(channels, 3)(y))
+        if strides > 1:
+            x = conv(channels, 1, strides)(x)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.Flatten()(layers.AveragePooling2D(8)(x))
+    return keras.Model(source, dense(10, "softmax")(x))
+
+
+def mobilenet():
+    """MLPerf Tiny's visual wake words: MobileNetV1 0.25, 96x96x3, with a mean over the image."""
+    x = source = layers.Input(batch_shape=(1, 96, 96, 3))
+    x = activated(x, conv(8, 3, 2))
+    rows = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *((128, 1),) * 5, (256, 2), (256, 1))
+    for channels, strides in rows:
+        x = activated(activated(x, depthwise(strides)), conv(channels, 1))
+    return keras.Model(source, dense(2, "softmax")(layers.GlobalAveragePooling2D()(x)))
+
+
+def tflite(model, seed=0, samples=8):
+    """Quantises a model to int8 with random calibration samples."""
+    random = np.random.default_rng(seed)
+    shape = model.input_shape
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([random.normal(size=shape).astype(np.float32)] for _ in range(samples))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+MLPERF_TINY = {"AD": autoencoder, "KWS": ds_cnn, "IC": resnet, "VWW": mobilenet}
+
+
+@functools.cache
+def converted(make):
+    """The `.tflite` of a function that makes a model, converted once a session."""
+    keras.utils.set_random_seed(7)
+    return tflite(make())
