@@ -70,6 +70,55 @@ def mobilenet():
     return keras.Model(source, dense(2, "softmax")(layers.GlobalAveragePooling2D()(x)))
 
 
+def residual():
+    """Two blocks with a linear end: what runs around them and what runs through them are added."""
+    x = source = layers.Input(batch_shape=(1, 8, 8, 3))
+    x = activated(x, conv(8, 3))
+    for _ in range(2):
+        y = conv(8, 1)(activated(activated(x, conv(12, 1)), depthwise()))
+        x = layers.Add()([x, y])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(source, dense(5, "softmax")(x))
+
+
+def squeeze_and_excite():
+    """As in MobileNetV3: hard swish, and channels that are weighed by what the whole image says."""
+    x = source = layers.Input(batch_shape=(1, 8, 8, 3))
+    x = layers.Activation("hard_silu")(conv(8, 3)(x))
+    x = layers.Activation("hard_silu")(depthwise(multiplier=2)(x))
+    y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    y = layers.Activation("sigmoid")(conv(16, 1)(layers.ReLU()(conv(4, 1)(y))))
+    x = conv(6, 1)(layers.Multiply()([x, y]))
+    x = layers.Flatten()(layers.MaxPooling2D()(x))
+    return keras.Model(source, dense(5)(x))
+
+
+def dense_block():
+    """Tensors with three readers, joined again."""
+    x = source = layers.Input(batch_shape=(1, 7, 6, 2))
+    x = activated(x, conv(4, 3))
+    for _ in range(2):
+        x = layers.Concatenate()([x, activated(x, conv(3, 3)), layers.Activation("tanh")(depthwise()(x))])
+    x = layers.Multiply()([x, layers.LeakyReLU(0.2)(conv(x.shape[-1], 1)(x))])
+    x = layers.Concatenate(axis=1)([layers.AveragePooling2D(2)(x), layers.MaxPooling2D()(x)])
+    return keras.Model(source, dense(4)(layers.Flatten()(x)))
+
+
+def decoder():
+    """Down and up again, with a difference and padding."""
+    x = source = layers.Input(batch_shape=(1, 8, 8, 2))
+    first = activated(x, conv(4, 3))
+    y = layers.ZeroPadding2D(((1, 0), (1, 0)))(first)
+    y = activated(y, layers.Conv2D(6, 3, 2, padding="valid"))
+    y = layers.Conv2DTranspose(4, 3, 2, padding="same", kernel_initializer="he_normal")(y)
+    y = layers.Subtract()([first, layers.LeakyReLU(0.1)(y)])
+    y = layers.Conv2DTranspose(2, 2, 1, padding="valid", activation="relu")(y)
+    return keras.Model(source, dense(3)(layers.Flatten()(y)))
+
+
+BRANCHES = {"residual": residual, "squeeze": squeeze_and_excite, "dense block": dense_block, "decoder": decoder}
+
+
 def tflite(model, seed=0, samples=8):
     """Quantises a model to int8 with random calibration samples."""
     random = np.random.default_rng(seed)

@@ -28,10 +28,13 @@ static rct_status_t read_payload(rct_frame_t *frame, void *data, uint32_t size)
 
 #ifdef RCT_TRACE
 static rct_frame_t traced;
+static bool tracing; /* a training step predicts, too, and answers something else */
 
 void rct_trace(const int8_t *output, uint32_t size)
 {
-    (void)rct_frame_write(&traced, output, size);
+    if (tracing) {
+        (void)rct_frame_write(&traced, output, size);
+    }
 }
 
 /* Answers with the outputs of all ops, one after the other. */
@@ -42,7 +45,9 @@ static rct_status_t predict(rct_frame_t *frame)
         return status;
     }
     (void)rct_frame_begin_write(&traced, RCT_COMMAND_PREDICT, RCT_OK, rct_model_info.trace_bytes);
+    tracing = true;
     (void)rct_model_predict();
+    tracing = false;
     return rct_frame_end_write(&traced);
 }
 #else

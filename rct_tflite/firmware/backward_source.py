@@ -59,9 +59,8 @@ class _Backward:
         for passage in ordered:
             if changed:
                 self._line(f"backward.exponent = {self._names.exponent(op.output)};")
-                changed = False
             self._pass(passage)
-            changed = changed or passage.changes_exponent
+            changed = passage.changes_exponent
 
     def _mask(self) -> None:
         c = forward_constants(self._graph, self._op)

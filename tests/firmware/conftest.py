@@ -55,19 +55,20 @@ class Case:
     graph: Graph
     train: str
     target: Target = TARGET
+    steps: int = STEPS
 
     def __post_init__(self):
         self.plan = select(self.graph, self.train)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
-        self.samples = random.integers(-128, 128, (STEPS, *shape), np.int8)
-        self.labels = random.integers(0, self.graph.tensors[self.graph.output].size, STEPS)
+        self.samples = random.integers(-128, 128, (self.steps, *shape), np.int8)
+        self.labels = random.integers(0, self.graph.tensors[self.graph.output].size, self.steps)
         write_firmware(self.folder, self.graph, self.plan, self.memory, self.target, self.samples[:3])
 
     @cached_property
     def learnt(self) -> bytes:
-        """The parameter block of the reference after `STEPS` steps."""
+        """The parameter block of the reference after its steps."""
         trainer = ReferenceTrainer(self.graph, self.plan)
         for sample, label in zip(self.samples, self.labels, strict=True):
             trainer.step(sample, int(label))
@@ -76,11 +77,11 @@ class Case:
     def build(self, core, toolchain="auto", **options) -> BuildReport:
         return build_project(self.folder, core, toolchain, **options)
 
-    def lessons(self, count=STEPS) -> list[Request]:
+    def lessons(self, count=None) -> list[Request]:
         return [protocol.learn(s, int(y)) for s, y in zip(self.samples[:count], self.labels[:count], strict=True)]
 
     def learn(self, runner) -> bytes:
-        """The parameter block of a firmware after `STEPS` steps."""
+        """The parameter block of a firmware after the same steps."""
         requests = [Request(Command.SELF_TEST), *self.lessons(), Request(Command.READ_PARAMETERS)]
         return list(exchange(runner, requests))[-1].payload
 
