@@ -116,6 +116,12 @@ def decoder():
     return keras.Model(source, dense(3)(layers.Flatten()(y)))
 
 
+def multi_label():
+    """Ends in a sigmoid."""
+    x = source = layers.Input(batch_shape=(1, 12))
+    return keras.Model(source, dense(5, "sigmoid")(activated(x, dense(10))))
+
+
 BRANCHES = {"residual": residual, "squeeze": squeeze_and_excite, "dense block": dense_block, "decoder": decoder}
 
 

@@ -197,6 +197,13 @@ typedef struct {
     uint16_t classes;
 } rct_loss_t;
 
+/* Losses that take a target for each output. */
+typedef struct {
+    const uint16_t *sigmoid_table; /* (256): 2**15 * sigmoid, from -128 on; NULL for losses of differences */
+    int32_t count;                 /* outputs */
+    int16_t limit;                 /* largest difference that counts; 1 takes its sign */
+} rct_target_loss_t;
+
 /* ---- state: in RAM --------------------------------------------------------------------------------- */
 
 /* What the backward pass hands from op to op. dL/dy = values * 2**-exponent * a constant. */
@@ -260,6 +267,18 @@ bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, /* 
                                uint16_t label, int32_t *sums,                /* scratch, (classes) */
                                int8_t *error,                                /* (classes) */
                                rct_backward_t *backward);
+
+/* Sigmoid and cross-entropy; a target of -128 is a probability of 0, of 127 one of 1. Otherwise as above. */
+bool rct_sigmoid_cross_entropy(const rct_target_loss_t *loss, const int8_t *logits, /* (count) */
+                               const int8_t *target,                                /* (count) */
+                               int8_t *error,                                       /* (count) */
+                               rct_backward_t *backward);
+
+/* Mean squared error, mean absolute error, Huber's loss; the target has the output's format. As above. */
+bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, /* (count) */
+                          const int8_t *target,                                /* (count) */
+                          int8_t *error,                                       /* (count) */
+                          rct_backward_t *backward);
 
 /* Clears errors where the fused activation held the output at a bound: output <= low, or output >= high. */
 void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, int8_t *error);

@@ -14,7 +14,7 @@ from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifa
 from rct_tflite.export.output_folder import staged_folder
 from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
 from rct_tflite.firmware.project import emulated, write_firmware
-from rct_tflite.firmware.samples import read_samples
+from rct_tflite.firmware.samples import read_inputs
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
@@ -40,6 +40,7 @@ class ExportOptions:
         data: Representative samples for the golden vectors; None takes random ones.
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
+        loss: What a training step makes smaller; None takes the model's.
     """
 
     train: str = "all"
@@ -47,6 +48,7 @@ class ExportOptions:
     data: Path | None = None
     labels: tuple[str, ...] = ()
     force: bool = False
+    loss: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
-        plan = select(graph, options.train, options.learning_rate)
+        plan = select(graph, options.train, options.learning_rate, options.loss)
         backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
@@ -88,7 +90,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
         rounding = str(plan.rounding)
-        Manifest(graph.name, sha256(content), plan.trained, plan.learning_rate, rounding).write(folder)
+        checksum, loss = sha256(content), str(plan.loss)
+        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
@@ -132,6 +135,6 @@ def _check_label_names(labels: Sequence[str], classes: int) -> None:
 
 def _golden_inputs(graph: Graph, data: Path | None) -> npt.NDArray[np.int8]:
     if data is not None:
-        return read_samples(data, graph).inputs[:GOLDEN_VECTORS]
+        return read_inputs(data, graph)[:GOLDEN_VECTORS]
     shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
     return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)

@@ -17,6 +17,7 @@ from rct_tflite.reference.backward import (
     gain_of_sum,
 )
 from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.tables import slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, TableOptions
 from rct_tflite.spec.quantization import Rounding
@@ -26,8 +27,9 @@ def add_backward(names: Names, source: ModelSource) -> None:
     """Adds the whole backward pass to the source of model.c."""
     graph = names.graph
     steps = backward_steps(graph, names.plan)
-    if graph.logits in names.memory.exponents:
-        source.backward.append(f"{names.exponent(graph.logits)} = backward.exponent;")
+    read = loss_tensor(graph, names.plan.loss)
+    if read in names.memory.exponents:
+        source.backward.append(f"{names.exponent(read)} = backward.exponent;")
     for number, step in enumerate(steps, start=len(graph.ops) + 1):
         _Backward(names, source, step, number).add()
 

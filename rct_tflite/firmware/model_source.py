@@ -8,14 +8,20 @@ from rct_tflite.firmware.forward_source import add_forward
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
 from rct_tflite.firmware.tables import comment_text
 from rct_tflite.planning.memory import MemoryPlan
-from rct_tflite.reference.constants import exp_table
+from rct_tflite.reference.losses import LossConstants, loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.random import DEFAULT_SEED
 from rct_tflite.spec.graph import Graph
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 
 RUNTIME_VERSION = 2
 """Must equal RCT_RUNTIME_VERSION of rct.h: the generated code refuses another one."""
+
+_LOSS_KERNELS = {
+    Loss.SOFTMAX_CROSS_ENTROPY: "rct_softmax_cross_entropy",
+    Loss.SIGMOID_CROSS_ENTROPY: "rct_sigmoid_cross_entropy",
+}
+"""The others look at the difference between output and target."""
 
 
 def model_source(
@@ -32,7 +38,7 @@ def model_source(
     Raises:
         UnsupportedLayerError: If a size does not fit the runtime's tables.
     """
-    names = names_of(graph, plan, memory)
+    names, read = names_of(graph, plan, memory), loss_tensor(graph, plan.loss)
     source = ModelSource(
         network=comment_text(graph.name),
         runtime_version=RUNTIME_VERSION,
@@ -46,16 +52,16 @@ def model_source(
         golden_count=len(golden_inputs),
         input=names.operand(graph.input),
         output=names.operand(graph.output),
-        logits=names.operand(graph.logits),
-        loss_error=names.error(graph.logits),
+        logits=names.operand(read),
+        loss_kernel=_LOSS_KERNELS.get(plan.loss, "rct_difference_error"),
+        loss_error=names.error(read),
+        target="" if plan.loss.takes_class else "TARGET",
         places=places_of(names),
     )
     for op in graph.ops:
         add_forward(names, source, op)
         source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
-    entries = exp_table(graph.tensors[graph.logits])
-    source.add_table("exp_table", "uint16_t", "2**15 * exp(-scale * distance)", entries)
-    source.add_struct("rct_loss_t", "loss", exp_table="exp_table", exp_entries=entries.size, classes=source.classes)
+    _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
     add_backward(names, source)
     source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
     source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
@@ -63,3 +69,15 @@ def model_source(
     outputs = ReferenceNetwork(graph).run(golden_inputs)
     source.add_table("golden_outputs", "int8_t", "what TFLite-Micro answers to them", outputs)
     return source
+
+
+def _add_loss(source: ModelSource, c: LossConstants, loss: Loss) -> None:
+    if loss.takes_class:
+        source.add_table("exp_table", "uint16_t", "2**15 * exp(-scale * distance)", c.table)
+        source.add_struct("rct_loss_t", "loss", exp_table="exp_table", exp_entries=c.table.size, classes=source.classes)
+        return
+    table = "NULL"
+    if c.table.size:
+        table = "sigmoid_table"
+        source.add_table(table, "uint16_t", "2**15 * sigmoid", c.table)
+    source.add_struct("rct_target_loss_t", "loss", sigmoid_table=table, count=source.classes, limit=c.limit)

@@ -51,7 +51,9 @@ class ModelSource:
     input: str
     output: str
     logits: str
+    loss_kernel: str
     loss_error: str
+    target: str
     tables: list[Table] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)

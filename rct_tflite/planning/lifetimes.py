@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps, gain_of_merge, gain_of_sum
 from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -60,6 +61,8 @@ class Lifetimes:
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         self._graph = graph
         self._trained = plan.trained
+        self._reads = loss_tensor(graph, plan.loss)
+        self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
         self.steps = backward_steps(graph, plan)
         self._uses = list(self._all_uses())
@@ -76,6 +79,8 @@ class Lifetimes:
         row = max((graph.row_shape(op)[1] for op in graph.ops if op.has_weights and graph.bits_of(op) != 8), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
+        if self._takes_target:
+            result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
         if self.steps:
             result.append(Buffer("sums", 4 * self._sums(), self._loss, last))
         return result
@@ -83,7 +88,7 @@ class Lifetimes:
     def _all_uses(self) -> Iterator[tuple[int, int]]:
         """Yields (step, tensor) of every read and write of an activation."""
         graph = self._graph
-        yield from ((0, graph.input), (self._loss, graph.logits), (self._loss, graph.output))
+        yield from ((0, graph.input), (self._loss, self._reads), (self._loss, graph.output))
         for number, op in enumerate(graph.ops):
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
         for number, step in enumerate(self.steps, start=self._loss + 1):
@@ -117,7 +122,7 @@ class Lifetimes:
 
     def _shared_errors(self) -> dict[int, int]:
         """An error that nothing else reads stays where it is, if the op moves nothing or works in place."""
-        owners = {self._graph.logits: self._graph.logits}
+        owners = {self._reads: self._reads}
         for step in self.steps:
             twice = len({passage.tensor for passage in step.passages}) < len(step.passages)
             candidates = [p for p in step.passages if p.merge is None and self._works_in_place(step.op, p)]
@@ -168,7 +173,7 @@ class Lifetimes:
         """Lists the error at each tensor: written by the ops that read it or the loss, read by the op that made it."""
         spans: dict[int, list[int]] = {}
         if self.steps:
-            spans[self._graph.logits] = [self._loss]
+            spans[self._reads] = [self._loss]
         for number, step in enumerate(self.steps, start=self._loss + 1):
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
@@ -188,7 +193,7 @@ class Lifetimes:
 
     def _sums(self) -> int:
         graph = self._graph
-        sizes = [graph.tensors[graph.logits].size]
+        sizes = [graph.tensors[self._reads].size]
         for step in self.steps:
             if step.op.has_weights:
                 sizes.append(graph.row_shape(step.op)[1])

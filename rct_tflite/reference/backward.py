@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from rct_tflite.errors import RecipeError, UnsupportedLayerError
 from rct_tflite.reference.constants import LARGEST_INPUT, largest_bias, scales_of, window_of
+from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.rounding import INT32_MAX
 from rct_tflite.reference.tables import SLOPE_BITS, slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind, TableOptions
@@ -114,7 +115,7 @@ def backward_steps(graph: Graph, plan: TrainingPlan) -> tuple[BackwardStep, ...]
         RecipeError: If the learning rate gives a multiplier that integers cannot hold.
     """
     below = _trained_below(graph, plan)
-    scales = {graph.logits: 1.0}
+    scales = {loss_tensor(graph, plan.loss): loss_constants(graph, plan.loss).scale}
     steps = []
     for op in reversed(graph.ops):
         if op.output not in scales or op.output not in below:

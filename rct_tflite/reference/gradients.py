@@ -8,8 +8,10 @@ import numpy.typing as npt
 from rct_tflite.reference.backward import MAX_ERROR, RATIO_BITS, BackwardConstants, Merge
 from rct_tflite.reference.constants import EXP_TABLE_ONE, Window
 from rct_tflite.reference.kernels import patches, scatter
+from rct_tflite.reference.losses import LossConstants
 from rct_tflite.reference.rounding import log2_q8, round_shift
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.training_plan import Loss
 
 IntArray = npt.NDArray[np.int64]
 GAIN_UNSET = -(2**31)
@@ -46,6 +48,39 @@ def softmax_cross_entropy(logits: IntArray, label: int, table: IntArray) -> Scal
     total = int(exps.sum())
     gradient = (exps * EXP_TABLE_ONE + total // 2) // total
     gradient[label] -= EXP_TABLE_ONE
+    bits = int(np.abs(gradient).max()).bit_length()
+    if bits <= SETTLED_BITS:
+        return None
+    values = saturate(round_shift(gradient, bits - 7))
+    outward = ((logits == ACTIVATION_MAX) & (values < 0)) | ((logits == ACTIVATION_MIN) & (values > 0))
+    values[outward] = 0
+    return ScaledError(values, 22 - bits) if values.any() else None
+
+
+def loss_error(loss: Loss, outputs: IntArray, label: int | IntArray, c: LossConstants) -> ScaledError | None:
+    """Returns the error at the tensor that the loss reads, or None where nothing is left to learn.
+
+    Args:
+        loss: The loss.
+        outputs: int64 (n,), the int8 values of that tensor.
+        label: The true class, or int64 (n,): a target for each output, in the output's int8 format. Sigmoid
+            cross-entropy takes a probability of 0 as -128, of 1 as 127.
+        c: From `loss_constants()`.
+    """
+    if loss is Loss.SOFTMAX_CROSS_ENTROPY:
+        assert isinstance(label, int)
+        return softmax_cross_entropy(outputs, label, c.table)
+    target = np.asarray(label, np.int64)
+    if loss is Loss.SIGMOID_CROSS_ENTROPY:
+        return _sigmoid_cross_entropy(outputs, target, c.table)
+    difference = np.clip(outputs - target, -c.limit, c.limit)
+    bits = int(np.abs(difference).max()).bit_length()
+    return ScaledError(saturate(round_shift(difference, bits - 7)), 7 - bits) if bits else None
+
+
+def _sigmoid_cross_entropy(logits: IntArray, target: IntArray, table: IntArray) -> ScaledError | None:
+    span = ACTIVATION_MAX - ACTIVATION_MIN
+    gradient = table[logits - ACTIVATION_MIN] - ((target - ACTIVATION_MIN) * EXP_TABLE_ONE + span // 2) // span
     bits = int(np.abs(gradient).max()).bit_length()
     if bits <= SETTLED_BITS:
         return None

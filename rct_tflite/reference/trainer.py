@@ -13,8 +13,8 @@ from rct_tflite.reference.backward import (
     gain_of_merge,
     gain_of_sum,
 )
-from rct_tflite.reference.constants import exp_table
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
@@ -59,31 +59,47 @@ class ReferenceTrainer:
         self.gains: dict[str, int] = {}
         self._steps = backward_steps(graph, plan)
         self.constants = {step.op.name: step.constants for step in self._steps if step.constants is not None}
-        self._table = exp_table(graph.tensors[graph.logits])
+        self._loss_tensor = loss_tensor(graph, plan.loss)
+        self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
 
-    def step(self, sample: Int8Array, label: int) -> bool:
+    def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
 
         Args:
             sample: int8, the input's shape without batch.
-            label: True class.
+            label: True class, or a target for each output in the output's int8 format, as the loss takes it.
 
         Returns:
-            Whether the network was right before it learnt.
+            Whether the network was right before it learnt: its largest output that of the class, or every output the
+            target.
 
         Raises:
-            DataError: If the label is not a class of the network.
+            DataError: If the label is not a class of the network, or not a target of its outputs.
         """
         graph = self.network.graph
         values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
-        logits = values[graph.logits].reshape(-1).astype(np.int64)
-        if not 0 <= label < logits.size:
-            raise DataError(f"A label is out of range. Expected 0 to {logits.size - 1}. Received: {label}.")
-        error = gradients.softmax_cross_entropy(logits, label, self._table)
+        outputs = values[self._loss_tensor].reshape(-1).astype(np.int64)
+        wanted = self._checked(label, outputs.size)
+        error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
         if error is not None:
             self._backward(values, error)
-        return int(values[graph.output].argmax()) == label
+        if isinstance(wanted, int):
+            return int(values[graph.output].argmax()) == wanted
+        return bool(np.all(values[graph.output].reshape(-1) == wanted))
+
+    def _checked(self, label: int | Int8Array, count: int) -> int | IntArray:
+        if not self.plan.loss.takes_class:
+            target = np.asarray(label)
+            if target.dtype != np.int8 or target.size != count:
+                raise DataError(
+                    f"The loss {self.plan.loss} takes a target for each output. Expected {count} int8 values. "
+                    f"Received: {target.dtype} of shape {target.shape}."
+                )
+            return target.reshape(-1).astype(np.int64)
+        if isinstance(label, np.ndarray) or not 0 <= label < count:
+            raise DataError(f"A label is out of range. Expected 0 to {count - 1}. Received: {label}.")
+        return int(label)
 
     def parameter_block(self) -> bytes:
         """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2)."""
@@ -95,9 +111,9 @@ class ReferenceTrainer:
         return b"".join(blocks)
 
     def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
-        graph, loss_exponent = self.network.graph, loss_error.exponent
-        shaped = loss_error.values.reshape(graph.tensors[graph.logits].shape[1:])
-        errors = {graph.logits: ScaledError(shaped, loss_exponent)}
+        loss_exponent = loss_error.exponent
+        shaped = loss_error.values.reshape(self.network.graph.tensors[self._loss_tensor].shape[1:])
+        errors = {self._loss_tensor: ScaledError(shaped, loss_exponent)}
         for step in self._steps:
             op = step.op
             error = errors.pop(op.output)

@@ -236,6 +236,7 @@ class TrainingMetadata:
     labels: tuple[str, ...] = ()
     input_scale: float = 1.0
     input_offset: float = 0.0
+    loss: str = "softmax_cross_entropy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,12 +256,6 @@ class Graph:
     def bits_of(self, op: Op) -> int:
         """Returns the bit-width of an op's weights: 8 where the file does not say."""
         return next((layer.bits for layer in self.training.layers if layer.name == op.name), 8)
-
-    @property
-    def logits(self) -> int:
-        """The tensor that the loss reads: the output, or what a SOFTMAX at the end reads."""
-        last = self.ops[-1]
-        return last.inputs[0] if last.kind is OpKind.SOFTMAX else self.output
 
     def sources(self, op: Op) -> tuple[int, ...]:
         """Returns the computed tensors that an op reads; its other inputs are constants."""

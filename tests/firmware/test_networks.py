@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rct_tflite.device import protocol
 from rct_tflite.emulator import available_emulators
-from rct_tflite.firmware.session import emulated_runner, host_runner, layer_trace
+from rct_tflite.errors import DeviceError
+from rct_tflite.firmware.session import emulated_runner, exchange, host_runner, layer_trace
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.quantization import Rounding
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from rct_tflite.tflite.oracle import layer_outputs
 from rct_tflite.tflite.reader import read_graph
 from tests.firmware.conftest import TARGET, Case
-from tests.keras_networks import BRANCHES, MLPERF_TINY, converted
+from tests.keras_networks import BRANCHES, MLPERF_TINY, converted, decoder, multi_label
 
 # What learns, training steps, and TFLite-Micro's arena in bytes (facts of the pinned wheel on a 32-bit core).
 NETWORKS = {
@@ -78,3 +80,24 @@ def test_an_emulated_core_learns_the_bytes_of_the_reference(tmp_path: Path, core
     case = Case(tmp_path, read_graph(converted(BRANCHES["dense block"])), "all", target, steps=10)
     image = case.build(core).image
     assert case.learn(emulated_runner(available_emulators(core)[0], image)) == case.learnt
+
+
+LOSSES = {
+    "sigmoid behind LOGISTIC": (multi_label, Loss.SIGMOID_CROSS_ENTROPY),
+    "sigmoid on logits": (decoder, Loss.SIGMOID_CROSS_ENTROPY),
+    "squared": (multi_label, Loss.MEAN_SQUARED_ERROR),
+    "absolute": (decoder, Loss.MEAN_ABSOLUTE_ERROR),
+    "huber": (decoder, Loss.HUBER),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_learns_the_bytes_of_the_reference(tmp_path, name):
+    make, loss = LOSSES[name]
+    case = Case(tmp_path, read_graph(converted(make)), "all", steps=30, loss=loss)
+    runner = host_runner(case.build("host", sanitize=True).image)
+    assert case.learnt != ReferenceTrainer(case.graph, case.plan).parameter_block()
+    assert case.learn(runner) == case.learnt
+    wrong = protocol.learn(case.samples[0], 0)
+    with pytest.raises(DeviceError, match="LEARN: ERR_ARGUMENT"):
+        list(exchange(runner, [wrong]))
