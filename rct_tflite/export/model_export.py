@@ -14,7 +14,7 @@ from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifa
 from rct_tflite.export.output_folder import staged_folder
 from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
 from rct_tflite.firmware.project import emulated, write_firmware
-from rct_tflite.firmware.samples import read_inputs
+from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
@@ -22,7 +22,7 @@ from rct_tflite.reference.backward import backward_constants
 from rct_tflite.spec.graph import Graph, TrainingMetadata
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 MICRO_FOLDER = "tflite-micro"
@@ -86,7 +86,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
-        golden = _golden_inputs(graph, options.data)
+        golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
         rounding = str(plan.rounding)
@@ -133,8 +133,8 @@ def _check_label_names(labels: Sequence[str], classes: int) -> None:
         )
 
 
-def _golden_inputs(graph: Graph, data: Path | None) -> npt.NDArray[np.int8]:
+def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> npt.NDArray[np.int8]:
     if data is not None:
-        return read_inputs(data, graph)[:GOLDEN_VECTORS]
+        return read_samples(data, graph, loss).inputs[:GOLDEN_VECTORS]
     shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
     return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)

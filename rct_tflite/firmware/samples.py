@@ -64,11 +64,6 @@ class Samples:
         return self.labels
 
 
-def read_inputs(path: Path, graph: Graph) -> npt.NDArray[np.int8]:
-    """Reads the inputs of a file of samples, int8; see `read_samples()`."""
-    return quantize_inputs(_load(path)[0], graph)
-
-
 def read_samples(path: Path, graph: Graph, loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY) -> Samples:
     """Reads samples and brings them to int8.
 

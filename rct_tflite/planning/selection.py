@@ -19,7 +19,7 @@ def select(graph: Graph, train: str, learning_rate: float | None = None, loss: s
         loss: Overrides the one in the file.
 
     Raises:
-        RecipeError: If `train` cannot be read, nothing would learn, or the learning rate is not positive.
+        RecipeError: If `train` or `loss` cannot be read, nothing would learn, or the learning rate is not positive.
     """
     frozen = {layer.name for layer in graph.training.layers if not layer.trainable}
     names = tuple(op.name for op in graph.ops if op.has_weights and op.name not in frozen)
@@ -27,8 +27,10 @@ def select(graph: Graph, train: str, learning_rate: float | None = None, loss: s
     rate = graph.training.learning_rate if learning_rate is None else learning_rate
     if not 0.0 < rate < LARGEST_RATE:
         raise RecipeError(f"The learning rate must be above 0 and below {LARGEST_RATE:g}. Received: {rate}. Try 0.01.")
-    chosen = Loss(graph.training.loss if loss is None else loss)
-    return TrainingPlan(names[len(names) - count :], rate, Rounding(graph.training.rounding), chosen)
+    chosen = graph.training.loss if loss is None else loss
+    if chosen not in tuple(Loss):
+        raise RecipeError(f"Unknown loss. Expected one of {[str(known) for known in Loss]}. Received: {chosen!r}.")
+    return TrainingPlan(names[len(names) - count :], rate, Rounding(graph.training.rounding), Loss(chosen))
 
 
 def _count(train: str, available: int) -> int:

@@ -249,6 +249,8 @@ class _Reader:
                 f"The output of op {name!r} has a shape that does not follow from its input. "
                 f"Expected {expected or 'operands that fit together'}. Received: {target.shape}."
             )
+        if all(source.data is not None for source in sources):
+            raise UnsupportedLayerError(f"Op {name!r} reads constants alone. Export the model with its result instead.")
         _check_quantization(name, kind, sources, target)
         self.known[int_tuple(raw.outputs)[0]] = output = self._add(target)
         return Op(kind, name, tuple(inputs), output, options)

@@ -9,6 +9,7 @@ from rct_tflite.planning.memory import Buffer, place, plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.target import Memory
 from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.training_plan import Loss
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
 
 GRAPHS = {
@@ -74,6 +75,19 @@ def test_selection_that_cannot_be_read(train):
 def test_learning_rate_that_is_none(rate):
     with pytest.raises(RecipeError, match="learning rate must be above 0"):
         select(GRAPHS["conv"], "all", rate)
+
+
+def test_loss_that_is_unknown():
+    assert select(GRAPHS["conv"], "all", loss="huber").loss is Loss.HUBER
+    with pytest.raises(RecipeError, match="Unknown loss.*Received: 'hinge'"):
+        select(GRAPHS["conv"], "all", loss="hinge")
+
+
+def test_a_target_has_a_place_until_the_loss():
+    graph = GRAPHS["conv"]
+    placements = plan_memory(graph, select(graph, "all", loss="huber")).placements
+    spans = {p.buffer.name: (p.buffer.size, p.buffer.first, p.buffer.last) for p in placements}
+    assert spans["target"] == (10, 0, len(graph.ops))
 
 
 def test_fit_says_by_how_much_and_what_is_largest():
