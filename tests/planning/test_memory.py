@@ -1,18 +1,44 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 
 from rct_tflite.errors import FitError, RecipeError
 from rct_tflite.planning.fit import check_fit
 from rct_tflite.planning.memory import Buffer, place, plan_memory
 from rct_tflite.planning.selection import select
+from rct_tflite.spec.graph import OpKind
+from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Memory
 from rct_tflite.spec.target_file import find_target
-from rct_tflite.spec.training_plan import Loss
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
+from rct_tflite.tflite.reader import read_graph
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
+from tests.tflite.one_op import ModelBuilder, Quantised
+
+
+def branched():
+    """Tensors with two and three readers, ops that can work in place and ops that cannot."""
+    random, image = np.random.default_rng(0), (1, 6, 6, 4)
+    builder = ModelBuilder()
+
+    def conv(source):
+        weights = Quantised.constant(random.integers(-127, 128, (4, 3, 3, 4), np.int8), 0.01)
+        options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
+        return builder.op(OpKind.CONV_2D, [source, weights], Quantised(image, 0.1), **options)
+
+    source = builder.tensor(Quantised(image, 0.1))
+    first = conv(source)
+    second = builder.op(OpKind.TANH, [conv(first)], Quantised(image, 1 / 128))
+    third = builder.op(OpKind.ADD, [first, second], Quantised(image, 0.1))
+    fourth = builder.op(OpKind.MUL, [third, third], Quantised(image, 0.1))
+    joined = builder.op(OpKind.CONCATENATION, [third, fourth, first], Quantised((1, 6, 6, 12), 0.1), axis=3)
+    return read_graph(builder.model(source, builder.op(OpKind.RELU, [joined], Quantised((1, 6, 6, 12), 0.1))))
+
 
 GRAPHS = {
+    "branches": branched(),
     "dense": dense_digits(bits=6),
     "conv": conv_digits(bits=8, per_channel=True),
     "average": GraphBuilder((6, 6, 2)).conv(4).average_pool().reshape(36).dense(3, bits=5).graph(),
@@ -29,6 +55,19 @@ def test_no_two_living_buffers_overlap(name, train):
         apart = a.offset + a.buffer.size <= b.offset or b.offset + b.buffer.size <= a.offset
         assert apart or not together
     assert all(p.offset % 4 == 0 and p.offset + p.buffer.size <= memory.arena_bytes for p in memory.placements)
+
+
+def test_ops_work_in_place_over_what_nothing_reads_any_more():
+    graph = GRAPHS["branches"]
+    conv, inner, tanh, add, mul, joined, last = (op.output for op in graph.ops)
+    forward = plan_memory(graph, TrainingPlan((), 0.1, Rounding.STOCHASTIC)).activations
+    assert forward[tanh] == inner  # its input has one reader
+    assert forward[add] == forward[tanh]  # the other operand is read once more
+    assert forward[mul] == mul  # CONCATENATION reads its input, too
+    assert forward[last] == joined
+    training = plan_memory(graph, select(graph, "all")).activations
+    assert (training[tanh], training[last]) == (tanh, last)  # slopes are those of the inputs
+    assert conv == training[conv]
 
 
 def test_buffers_that_never_meet_share_memory():
