@@ -183,13 +183,17 @@ class Lifetimes:
         ]
 
     def _part_buffers(self) -> list[Buffer]:
-        """Lists errors that are added to one that is there, and cannot be read where they are."""
-        return [
+        """Lists errors that are added to one that is there, and cannot be read where they are.
+
+        An op that reads a tensor twice hands one back after the other, in the same buffer.
+        """
+        parts = [
             Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
             for number, step in enumerate(self.steps, start=self._loss + 1)
             for passage in step.passages
             if passage.merge is not None and not moves_nothing(step.op, passage)
         ]
+        return list(dict.fromkeys(parts))
 
     def _sums(self) -> int:
         graph = self._graph

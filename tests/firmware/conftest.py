@@ -18,6 +18,7 @@ from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
+from tests.tflite.one_op import branched
 
 TARGET = find_target("cortex-m7")
 STEPS = 200
@@ -44,6 +45,7 @@ CASES = {
     "conv, per channel": (conv_digits(per_channel=True), "all"),
     "conv, 4 bits, last two": (conv_digits(bits=4), "last:2"),
     "mixed": (mixed(), "all"),
+    "branches": (branched(), "all"),
     "truncated": (GraphBuilder((5, 5, 2)).conv(4).reshape(100).dense(3).graph(rounding="truncate"), "all"),
 }
 

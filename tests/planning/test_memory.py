@@ -1,41 +1,18 @@
 import dataclasses
 import itertools
 
-import numpy as np
 import pytest
 
 from rct_tflite.errors import FitError, RecipeError
 from rct_tflite.planning.fit import check_fit
 from rct_tflite.planning.memory import Buffer, place, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.spec.graph import OpKind
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Memory
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
-from rct_tflite.tflite.reader import read_graph
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
-from tests.tflite.one_op import ModelBuilder, Quantised
-
-
-def branched():
-    """Tensors with two and three readers, ops that can work in place and ops that cannot."""
-    random, image = np.random.default_rng(0), (1, 6, 6, 4)
-    builder = ModelBuilder()
-
-    def conv(source):
-        weights = Quantised.constant(random.integers(-127, 128, (4, 3, 3, 4), np.int8), 0.01)
-        options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
-        return builder.op(OpKind.CONV_2D, [source, weights], Quantised(image, 0.1), **options)
-
-    source = builder.tensor(Quantised(image, 0.1))
-    first = conv(source)
-    second = builder.op(OpKind.TANH, [conv(first)], Quantised(image, 1 / 128))
-    third = builder.op(OpKind.ADD, [first, second], Quantised(image, 0.1))
-    fourth = builder.op(OpKind.MUL, [third, third], Quantised(image, 0.1))
-    joined = builder.op(OpKind.CONCATENATION, [third, fourth, first], Quantised((1, 6, 6, 12), 0.1), axis=3)
-    return read_graph(builder.model(source, builder.op(OpKind.RELU, [joined], Quantised((1, 6, 6, 12), 0.1))))
-
+from tests.tflite.one_op import branched
 
 GRAPHS = {
     "branches": branched(),
@@ -50,6 +27,7 @@ GRAPHS = {
 def test_no_two_living_buffers_overlap(name, train):
     graph = GRAPHS[name]
     memory = plan_memory(graph, select(graph, train))
+    assert len({p.buffer.name for p in memory.placements}) == len(memory.placements)
     for a, b in itertools.combinations(memory.placements, 2):
         together = a.buffer.first <= b.buffer.last and b.buffer.first <= a.buffer.last
         apart = a.offset + a.buffer.size <= b.offset or b.offset + b.buffer.size <= a.offset

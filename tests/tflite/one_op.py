@@ -1,9 +1,10 @@
-"""`.tflite` files of one op each, written straight into the schema: any scales, shapes and constants."""
+"""`.tflite` files of one op each, or a few, written straight into the schema: any scales, shapes and constants."""
 
 import numpy as np
 
 from rct_tflite.spec.graph import OpKind
 from rct_tflite.tflite.flatfile import pack_model, schema
+from rct_tflite.tflite.reader import read_graph
 
 OPTIONS = {
     OpKind.ADD: "Add",
@@ -93,3 +94,22 @@ def one_op(kind: OpKind, inputs, output: Quantised, **attributes) -> bytes:
             numbers.append(builder.tensor(tensor))
             source = numbers[-1] if tensor.data is None else source
     return builder.model(source, builder.op(kind, numbers, output, **attributes))
+
+
+def branched():
+    """Tensors with two and three readers, ops that can work in place and ops that cannot."""
+    random, image = np.random.default_rng(0), (1, 6, 6, 4)
+    builder = ModelBuilder()
+
+    def conv(source):
+        weights = Quantised.constant(random.integers(-127, 128, (4, 3, 3, 4), np.int8), 0.01)
+        options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
+        return builder.op(OpKind.CONV_2D, [source, weights], Quantised(image, 0.1), **options)
+
+    source = builder.tensor(Quantised(image, 0.1))
+    first = conv(source)
+    second = builder.op(OpKind.TANH, [conv(first)], Quantised(image, 1 / 128))
+    third = builder.op(OpKind.ADD, [first, second], Quantised(image, 0.1))
+    fourth = builder.op(OpKind.MUL, [third, third], Quantised(image, 0.1))
+    joined = builder.op(OpKind.CONCATENATION, [third, fourth, first], Quantised((1, 6, 6, 12), 0.1), axis=3)
+    return read_graph(builder.model(source, builder.op(OpKind.RELU, [joined], Quantised((1, 6, 6, 12), 0.1))))
