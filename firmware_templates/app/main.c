@@ -28,10 +28,13 @@ static rct_status_t read_payload(rct_frame_t *frame, void *data, uint32_t size)
 
 #ifdef RCT_TRACE
 static rct_frame_t traced;
+static bool tracing; /* a training step predicts, too, and answers something else */
 
 void rct_trace(const int8_t *output, uint32_t size)
 {
-    (void)rct_frame_write(&traced, output, size);
+    if (tracing) {
+        (void)rct_frame_write(&traced, output, size);
+    }
 }
 
 /* Answers with the outputs of all ops, one after the other. */
@@ -42,7 +45,9 @@ static rct_status_t predict(rct_frame_t *frame)
         return status;
     }
     (void)rct_frame_begin_write(&traced, RCT_COMMAND_PREDICT, RCT_OK, rct_model_info.trace_bytes);
+    tracing = true;
     (void)rct_model_predict();
+    tracing = false;
     return rct_frame_end_write(&traced);
 }
 #else
@@ -80,6 +85,30 @@ static rct_status_t learn(rct_frame_t *frame)
     return answer(RCT_COMMAND_LEARN, status, &right, sizeof right);
 }
 
+/* Payload: target, sample. Answers the sum of the differences between output and target before it learnt. */
+static rct_status_t learn_target(rct_frame_t *frame)
+{
+    int8_t *target = rct_model_target();
+    if (!target || frame->length != rct_model_info.classes + rct_model_info.input_bytes) {
+        return target ? RCT_ERR_FRAME : RCT_ERR_ARGUMENT;
+    }
+    rct_status_t status = rct_frame_read(frame, target, rct_model_info.classes);
+    frame->length = rct_model_info.input_bytes;
+    status = status == RCT_OK ? read_payload(frame, rct_model_input(), frame->length) : status;
+    if (status != RCT_OK) {
+        return status;
+    }
+    rct_mark_learn_begin();
+    const int8_t *output = rct_model_predict();
+    uint32_t distance = 0;
+    for (uint32_t i = 0; i < rct_model_info.classes; i++) {
+        distance += (uint32_t)(output[i] > target[i] ? output[i] - target[i] : target[i] - output[i]);
+    }
+    status = rct_model_learn_target();
+    rct_mark_learn_end();
+    return answer(RCT_COMMAND_LEARN_TARGET, status, &distance, sizeof distance);
+}
+
 /* A damaged frame must not leave damaged weights behind. */
 static rct_status_t write_parameters(rct_frame_t *frame)
 {
@@ -98,6 +127,8 @@ static rct_status_t carry_out(rct_frame_t *frame)
         return predict(frame);
     case RCT_COMMAND_LEARN:
         return learn(frame);
+    case RCT_COMMAND_LEARN_TARGET:
+        return learn_target(frame);
     case RCT_COMMAND_WRITE_PARAMETERS:
         return write_parameters(frame);
     default:

@@ -10,7 +10,7 @@
  * all weights of one output channel, `row_bytes` long.
  *
  * The kernels trust their tables: the generator has proven that no sum passes 32 bits, and that every
- * buffer is large enough. Buffers do not overlap, but that rct_mask() works in place.
+ * buffer is large enough. Buffers do not overlap, but where a kernel says that it works in place.
  */
 #ifndef RCT_H
 #define RCT_H
@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RCT_RUNTIME_VERSION 1
+#define RCT_RUNTIME_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,7 +42,8 @@ typedef struct {
     int16_t act_max;
 } rct_requant_t;
 
-/* Sizes of a window that moves over an image. FULLY_CONNECTED has none. */
+/* Sizes of a window that moves over the input, in TRANSPOSE_CONV over the output. FULLY_CONNECTED has none.
+ */
 typedef struct {
     uint16_t in_h, in_w, in_channels;
     uint16_t out_h, out_w, out_channels;
@@ -67,6 +68,7 @@ typedef struct {
     rct_requant_t requant;
 } rct_fully_connected_t;
 
+/* CONV_2D, DEPTHWISE_CONV_2D and TRANSPOSE_CONV. */
 typedef struct {
     rct_window_t window;
     rct_weights_t weights;
@@ -79,6 +81,61 @@ typedef struct {
     int16_t act_min;
     int16_t act_max;
 } rct_pool_2d_t;
+
+/* One of two operands. */
+typedef struct {
+    int32_t count; /* elements: as many as the output has, or a divisor of it: then the operand repeats */
+    int16_t zero_point;
+    int32_t multiplier; /* ADD and SUB bring both operands to one scale */
+    int8_t shift;
+} rct_operand_t;
+
+/* ADD, SUB and MUL. */
+typedef struct {
+    rct_operand_t first;
+    rct_operand_t second;
+    bool subtract;
+    int32_t count; /* elements of the output */
+    int32_t multiplier;
+    int8_t shift;
+    int16_t zero_point; /* of the output */
+    int16_t act_min;
+    int16_t act_max;
+} rct_pair_t;
+
+/* MEAN over height and width. */
+typedef struct {
+    int32_t positions; /* height times width */
+    uint16_t channels;
+    int16_t input_zero_point;
+    int32_t multiplier; /* divides by the number of positions, too */
+    int8_t shift;
+    int16_t zero_point; /* of the output */
+} rct_mean_t;
+
+/* SOFTMAX along the last axis. */
+typedef struct {
+    const int32_t *exp_table; /* (256): exp(-scale * distance) in 2**-31 */
+    int32_t rows;
+    uint16_t classes;
+} rct_softmax_t;
+
+/* Blocks of bytes that move from a tensor with rows of `from_stride` to one with rows of `to_stride`. */
+typedef struct {
+    int32_t rows;
+    int32_t width; /* bytes of a block */
+    int32_t from_stride;
+    int32_t to_stride;
+} rct_blocks_t;
+
+/* PAD: an image of (height, width, channels) inside a larger one. */
+typedef struct {
+    uint16_t height, width, channels; /* of the smaller one */
+    uint16_t out_width, out_channels; /* of the larger one */
+    int32_t out_count;
+    int32_t first; /* place of the smaller one's first byte in the larger one */
+    int8_t value;  /* zero point */
+} rct_pad_t;
 
 /* Per-channel scales of the weights inside the sum of an input error. */
 typedef struct {
@@ -116,11 +173,36 @@ typedef struct {
     int32_t *sums;            /* scratch, (depth) */
 } rct_grad_t;
 
+/* The backward pass of ADD, SUB and MUL to one of their operands, where sums are brought to 8 bits. */
+typedef struct {
+    int32_t count;   /* elements of the output */
+    int32_t operand; /* elements of the operand that gets the error; where it repeats, errors are summed */
+    int32_t other;   /* elements of the other operand of MUL; 0 for ADD and SUB */
+    int16_t other_zero_point;
+    bool negative; /* the second operand of SUB */
+    rct_gain_t *gain;
+    int32_t *sums; /* scratch, (operand); unused where it does not repeat */
+} rct_pair_grad_t;
+
+/* The sum of two errors of one tensor: of the one that is there, and of the one that arrives. */
+typedef struct {
+    int16_t ratio[2];    /* 2**14 = the larger constant's mantissa */
+    int16_t exponent[2]; /* of the constants */
+    rct_gain_t *gain;
+} rct_merge_t;
+
 typedef struct {
     const uint16_t *exp_table; /* (exp_entries): 2**15 * exp(-scale * distance) */
     uint16_t exp_entries;
     uint16_t classes;
 } rct_loss_t;
+
+/* Losses that take a target for each output. */
+typedef struct {
+    const uint16_t *sigmoid_table; /* (256): 2**15 * sigmoid, from -128 on; NULL for losses of differences */
+    int32_t count;                 /* outputs */
+    int16_t limit;                 /* largest difference that counts; 1 takes its sign */
+} rct_target_loss_t;
 
 /* ---- state: in RAM --------------------------------------------------------------------------------- */
 
@@ -145,6 +227,35 @@ void rct_max_pool_2d(const rct_pool_2d_t *op, const int8_t *input, int8_t *outpu
 
 void rct_average_pool_2d(const rct_pool_2d_t *op, const int8_t *input, int8_t *output);
 
+void rct_depthwise_conv_2d(const rct_conv_2d_t *op, const int8_t *input, /* (in_h, in_w, in_channels) */
+                           int8_t *row,                                  /* scratch, (depth) */
+                           int8_t *output);                              /* (out_h, out_w, out_channels) */
+
+void rct_transpose_conv(const rct_conv_2d_t *op, const int8_t *input, /* (in_h, in_w, in_channels) */
+                        int8_t *row,                                  /* scratch, (depth) */
+                        int8_t *output);                              /* (out_h, out_w, out_channels) */
+
+/* Works in place, over an operand that does not repeat. */
+void rct_add(const rct_pair_t *op, const int8_t *first, const int8_t *second, int8_t *output);
+
+/* Works in place, over an operand that does not repeat. */
+void rct_multiply(const rct_pair_t *op, const int8_t *first, const int8_t *second, int8_t *output);
+
+void rct_mean(const rct_mean_t *op, const int8_t *input, /* (positions, channels) */
+              int8_t *output);                           /* (channels) */
+
+void rct_softmax(const rct_softmax_t *op, const int8_t *input, /* (rows, classes) */
+                 int8_t *output);                              /* (rows, classes) */
+
+/* CONCATENATION, one input at a time, and its errors the other way. */
+void rct_copy_blocks(const rct_blocks_t *blocks, const int8_t *from, int8_t *to);
+
+void rct_pad(const rct_pad_t *op, const int8_t *input, int8_t *output);
+
+/* An activation of its own, or QUANTIZE. Works in place. */
+void rct_table(const int8_t *table, /* (256), from -128 on */
+               const int8_t *input, int32_t count, int8_t *output);
+
 /* Index of the largest of `count` values, the first one of equals. */
 uint16_t rct_argmax(const int8_t *values, uint16_t count);
 
@@ -156,6 +267,18 @@ bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, /* 
                                uint16_t label, int32_t *sums,                /* scratch, (classes) */
                                int8_t *error,                                /* (classes) */
                                rct_backward_t *backward);
+
+/* Sigmoid and cross-entropy; a target of -128 is a probability of 0, of 127 one of 1. Otherwise as above. */
+bool rct_sigmoid_cross_entropy(const rct_target_loss_t *loss, const int8_t *logits, /* (count) */
+                               const int8_t *target,                                /* (count) */
+                               int8_t *error,                                       /* (count) */
+                               rct_backward_t *backward);
+
+/* Mean squared error, mean absolute error, Huber's loss; the target has the output's format. As above. */
+bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, /* (count) */
+                          const int8_t *target,                                /* (count) */
+                          int8_t *error,                                       /* (count) */
+                          rct_backward_t *backward);
 
 /* Clears errors where the fused activation held the output at a bound: output <= low, or output >= high. */
 void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, int8_t *error);
@@ -178,6 +301,38 @@ void rct_max_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *input, const in
                           int8_t *input_error);
 
 void rct_average_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *error, int8_t *input_error);
+
+void rct_depthwise_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                                const int8_t *error,      /* (out_h, out_w, out_channels), masked */
+                                rct_backward_t *backward, /* */
+                                int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+
+void rct_transpose_conv_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                             const int8_t *error,      /* (out_h, out_w, out_channels), masked */
+                             rct_backward_t *backward, /* */
+                             int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+
+/* The error of one operand; lowers the exponent of `backward`. `other` is the other operand of MUL, else
+ * NULL. Works in place where the operand does not repeat. */
+void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error,
+                   rct_backward_t *backward, int8_t *input_error);
+
+/* Hands errors on with the other sign. Works in place. */
+void rct_negate_errors(const int8_t *error, int32_t count, int8_t *input_error);
+
+void rct_mean_grad(const rct_mean_t *op, const int8_t *error, /* (channels) */
+                   int8_t *input_error);                      /* (positions, channels) */
+
+/* Cuts the padding off. */
+void rct_pad_grad(const rct_pad_t *op, const int8_t *error, int8_t *input_error);
+
+/* Works in place. */
+void rct_table_grad(const int8_t *slopes, /* (256) */
+                    const int8_t *input, const int8_t *error, int32_t count, int8_t *input_error);
+
+/* Adds what arrives, with the exponent of `backward`, to the error of a tensor that several ops read. */
+void rct_merge_errors(const rct_merge_t *merge, const int8_t *arriving, int32_t count,
+                      const rct_backward_t *backward, int8_t *error, int32_t *exponent);
 
 #ifdef __cplusplus
 }

@@ -4,8 +4,7 @@
  *   rct_model_reset();                                      once, or to forget what was learnt
  *   memcpy(rct_model_input(), sample, info.input_bytes);    int8, quantised as the .tflite says
  *   logits = rct_model_predict();
- *   rct_model_learn(label);                                 after a prediction: one training step on that
- * sample
+ *   rct_model_learn(label);                                 after a prediction: one training step on it
  */
 #ifndef RCT_MODEL_H
 #define RCT_MODEL_H
@@ -33,8 +32,17 @@ int8_t *rct_model_input(void);
 /* Runs the network; returns (classes) logits, valid until the next call. */
 const int8_t *rct_model_predict(void);
 
-/* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class. */
+/* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class, or if the
+ * loss takes targets. */
 rct_status_t rct_model_learn(uint16_t label);
+
+/* Where the target of the next sample goes, before it is predicted: (classes) int8 in the output's format,
+ * for sigmoid cross-entropy -128 for a probability of 0 and 127 for 1. NULL where the loss takes a class. */
+int8_t *rct_model_target(void);
+
+/* Learns from the sample that was predicted last, towards its target. RCT_ERR_ARGUMENT if the loss takes a
+ * class. */
+rct_status_t rct_model_learn_target(void);
 
 /* What has been learnt: (parameter_bytes), NULL where nothing learns. */
 uint8_t *rct_model_parameters(void);

@@ -6,6 +6,7 @@ import click
 
 from rct_tflite.cli.output import json_option, print_json, typed
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
+from rct_tflite.spec.training_plan import Loss
 
 
 @click.command()
@@ -15,6 +16,11 @@ from rct_tflite.export.model_export import Export, ExportOptions, export_model
 @click.option("--train", default="all", show_default=True, help="What learns on the device: all, or last:N layers.")
 @click.option(
     "--learning-rate", type=float, help="Learning rate on the device.  [default: that in the .tflite, else 0.01]"
+)
+@click.option(
+    "--loss",
+    type=click.Choice([str(loss) for loss in Loss]),
+    help="What a training step makes smaller.  [default: that in the .tflite, else softmax_cross_entropy]",
 )
 @click.option(
     "--data",
@@ -30,6 +36,7 @@ def command(
     out: Path,
     train: str,
     learning_rate: float | None,
+    loss: str | None,
     data: Path | None,
     labels: str | None,
     force: bool,
@@ -47,7 +54,7 @@ def command(
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force))
+    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force, loss))
     if as_json:
         print_json(_as_json(result))
     else:
@@ -61,6 +68,7 @@ def _as_json(result: Export) -> dict[str, object]:
         "target": result.target.name,
         "trained": list(result.plan.trained),
         "learning_rate": result.plan.learning_rate,
+        "loss": str(result.plan.loss),
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
             "arena": need.arena,
@@ -82,10 +90,11 @@ def _as_json(result: Export) -> dict[str, object]:
 
 def _print(result: Export) -> None:
     need, graph = result.need, result.graph
+    plan = result.plan
     bits = ", ".join(f"{op.name} {graph.bits_of(op)}" for op in graph.ops if op.has_weights)
     click.echo(f"Exported '{graph.name}' for {result.target.name} to {result.folder}")
     click.echo(f"  bits      {bits}")
-    click.echo(f"  learns    {', '.join(result.plan.trained)} (learning rate {result.plan.learning_rate:g})")
+    click.echo(f"  learns    {', '.join(plan.trained)} (learning rate {plan.learning_rate:g}, {plan.loss})")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
         f"state {need.state}, stack {need.stack}, application {need.application}"

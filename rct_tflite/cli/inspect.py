@@ -43,22 +43,25 @@ def command(model: Path, as_json: bool) -> None:
 
 def _row(graph: Graph, op: Op) -> dict[str, object]:
     result = graph.tensors[op.output]
+    names = {graph.input: "input", **{other.output: other.name for other in graph.ops}}
+    operands = op.inputs[:1] if op.has_weights else op.inputs
     row: dict[str, object] = {
         "name": op.name,
         "op": op.kind.name,
         "output_shape": list(result.shape),
         "output_scale": result.scale,
         "output_zero_point": result.zero_point,
+        "reads": [names.get(index, graph.tensors[index].name) for index in operands],
     }
     if op.has_weights:
         weights = graph.tensors[op.inputs[1]]
         bits = graph.bits_of(op)
-        channels = weights.shape[0]
+        channels, depth = graph.row_shape(op)
         assert weights.quantization is not None
         row |= {
             "weights": weights.size,
             "bits": bits,
-            "packed_bytes": channels * row_bytes(weights.size // channels, bits),
+            "packed_bytes": channels * row_bytes(depth, bits),
             "scales": weights.quantization.scales.size,
             "trainable": all(layer.trainable for layer in graph.training.layers if layer.name == op.name),
         }
@@ -69,14 +72,18 @@ def _print(graph: Graph, rows: list[dict[str, object]]) -> None:
     source = graph.tensors[graph.input]
     shape = "x".join(map(str, source.shape[1:]))
     click.echo(f"{graph.name}: input int8 {shape}, scale {source.scale:.6g}, zero point {source.zero_point}")
-    click.echo(f"  {'op':<20} {'kind':<16} {'output':<12} {'weights':>8} {'bits':>5} {'bytes':>7}  learns")
+    click.echo(f"  {'op':<20} {'kind':<17} {'output':<12} {'weights':>8} {'bits':>5} {'bytes':>7}  learns")
+    before = "input"
     for row in rows:
         shape = "x".join(map(str, row["output_shape"][1:])) if isinstance(row["output_shape"], list) else ""
         weights = ""
         if "bits" in row:
             learns = "yes" if row["trainable"] else "no"
             weights = f"{row['weights']:>8} {row['bits']:>5} {row['packed_bytes']:>7}  {learns}"
-        click.echo(f"  {row['name']:<20} {row['op']:<16} {shape:<12} {weights}".rstrip())
+        reads = row["reads"] if isinstance(row["reads"], list) else []
+        branches = f"  reads {', '.join(reads)}" if reads != [before] else ""
+        click.echo(f"  {row['name']:<20} {row['op']:<17} {shape:<12} {weights}".rstrip() + branches)
+        before = str(row["name"])
     training = graph.training
     click.echo(f"  learning rate {training.learning_rate:g}, {training.rounding} rounding")
     if training.labels:

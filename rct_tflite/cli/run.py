@@ -55,6 +55,8 @@ def _as_json(report: RunReport) -> dict[str, object]:
         "emulator": report.cost.emulator,
         "accuracy_before": report.accuracy_before,
         "accuracy_after": report.accuracy_after,
+        "error_before": report.error_before,
+        "error_after": report.error_after,
         "training_steps": report.lessons,
         "instructions_per_inference": report.cost.inference,
         "instructions_per_training_step": report.cost.step,
@@ -84,6 +86,11 @@ def _print(report: RunReport) -> None:
     if report.accuracy_before is not None and report.accuracy_after is not None:
         click.echo(
             f"  accuracy             {report.accuracy_before:.1%} before, {report.accuracy_after:.1%} after "
+            f"{report.lessons} training steps"
+        )
+    if report.error_before is not None and report.error_after is not None:
+        click.echo(
+            f"  mean error           {report.error_before:.4g} before, {report.error_after:.4g} after "
             f"{report.lessons} training steps"
         )
     for name, count, cost in (

@@ -30,6 +30,7 @@ class Command(enum.IntEnum):
     READ_PARAMETERS = 6
     WRITE_PARAMETERS = 7
     EXIT = 8
+    LEARN_TARGET = 9
 
 
 class DeviceStatus(enum.IntEnum):
@@ -90,6 +91,11 @@ def predict(sample: npt.NDArray[np.int8]) -> Request:
 def learn(sample: npt.NDArray[np.int8], label: int) -> Request:
     """Asks to learn from one int8 sample of any shape."""
     return Request(Command.LEARN, struct.pack("<H", label) + sample.tobytes())
+
+
+def learn_target(sample: npt.NDArray[np.int8], target: npt.NDArray[np.int8]) -> Request:
+    """Asks to learn from one int8 sample towards an int8 target, both of any shape."""
+    return Request(Command.LEARN_TARGET, target.tobytes() + sample.tobytes())
 
 
 def decode_responses(stream: bytes) -> Iterator[Response]:

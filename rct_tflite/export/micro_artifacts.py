@@ -33,12 +33,41 @@ _FILES = {
     "README.md": "README.md",
 }
 _METHODS = {
+    OpKind.ADD: "AddAdd",
     OpKind.AVERAGE_POOL_2D: "AddAveragePool2D",
+    OpKind.CONCATENATION: "AddConcatenation",
     OpKind.CONV_2D: "AddConv2D",
+    OpKind.DEPTHWISE_CONV_2D: "AddDepthwiseConv2D",
     OpKind.FULLY_CONNECTED: "AddFullyConnected",
+    OpKind.HARD_SWISH: "AddHardSwish",
+    OpKind.LEAKY_RELU: "AddLeakyRelu",
+    OpKind.LOGISTIC: "AddLogistic",
     OpKind.MAX_POOL_2D: "AddMaxPool2D",
+    OpKind.MEAN: "AddMean",
+    OpKind.MUL: "AddMul",
+    OpKind.PAD: "AddPad",
+    OpKind.QUANTIZE: "AddQuantize",
+    OpKind.RELU: "AddRelu",
+    OpKind.RELU6: "AddRelu6",
     OpKind.RESHAPE: "AddReshape",
+    OpKind.SOFTMAX: "AddSoftmax",
+    OpKind.SUB: "AddSub",
+    OpKind.TANH: "AddTanh",
+    OpKind.TRANSPOSE_CONV: "AddTransposeConv",
 }
+_TYPED = (
+    OpKind.ADD,
+    OpKind.AVERAGE_POOL_2D,
+    OpKind.CONV_2D,
+    OpKind.DEPTHWISE_CONV_2D,
+    OpKind.FULLY_CONNECTED,
+    OpKind.MAX_POOL_2D,
+    OpKind.MUL,
+    OpKind.PAD,
+    OpKind.SOFTMAX,
+    OpKind.TRANSPOSE_CONV,
+)
+"""Kinds with a registration of CMSIS-NN's int8 kernel alone."""
 _BYTES_A_ROW = 16
 _INTEGERS_A_ROW = 16
 _SCALES_A_ROW = 6
@@ -113,7 +142,7 @@ def arena_margin(graph: Graph) -> int:
     """
     scratch = sums = 0
     for op in graph.ops:
-        if op.kind is OpKind.CONV_2D:
+        if op.kind in (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.TRANSPOSE_CONV):
             window = int(np.prod(graph.tensors[op.inputs[1]].shape[1:]))
             scratch = max(scratch, 4 * (-(-window // 16) * 16))
         elif op.kind is OpKind.AVERAGE_POOL_2D:
@@ -153,8 +182,8 @@ def _dense(graph: Graph) -> list[Any]:
 
 
 def _typed_registration(kind: OpKind) -> str:
-    """Returns the registration of CMSIS-NN's int8 kernel alone; RESHAPE has no types to choose from."""
-    return "" if kind is OpKind.RESHAPE else f"tflite::Register_{kind.name}_INT8()"
+    """Returns the registration of CMSIS-NN's int8 kernel alone, nothing where there is none."""
+    return f"tflite::Register_{kind.name}_INT8()" if kind in _TYPED else ""
 
 
 def _layer_values(graph: Graph, place: WeightPlace) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.constants import backward_constants
+from rct_tflite.reference.backward import backward_constants
 from rct_tflite.spec.graph import Graph, TrainingMetadata
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 MICRO_FOLDER = "tflite-micro"
@@ -40,6 +40,7 @@ class ExportOptions:
         data: Representative samples for the golden vectors; None takes random ones.
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
+        loss: What a training step makes smaller; None takes the model's.
     """
 
     train: str = "all"
@@ -47,6 +48,7 @@ class ExportOptions:
     data: Path | None = None
     labels: tuple[str, ...] = ()
     force: bool = False
+    loss: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +82,16 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
-        plan = select(graph, options.train, options.learning_rate)
+        plan = select(graph, options.train, options.learning_rate, options.loss)
         backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
-        golden = _golden_inputs(graph, options.data)
+        golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
         rounding = str(plan.rounding)
-        Manifest(graph.name, sha256(content), plan.trained, plan.learning_rate, rounding).write(folder)
+        checksum, loss = sha256(content), str(plan.loss)
+        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
@@ -130,8 +133,8 @@ def _check_label_names(labels: Sequence[str], classes: int) -> None:
         )
 
 
-def _golden_inputs(graph: Graph, data: Path | None) -> npt.NDArray[np.int8]:
+def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> npt.NDArray[np.int8]:
     if data is not None:
-        return read_samples(data, graph).inputs[:GOLDEN_VECTORS]
+        return read_samples(data, graph, loss).inputs[:GOLDEN_VECTORS]
     shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
     return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)

@@ -12,7 +12,7 @@ from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 FORMAT = 1
@@ -31,6 +31,7 @@ class Manifest:
         trained: Names of the ops that learn, in the order of the graph.
         learning_rate: On the device.
         rounding: Of the updates.
+        loss: What a training step makes smaller.
     """
 
     network: str
@@ -38,6 +39,7 @@ class Manifest:
     trained: tuple[str, ...]
     learning_rate: float
     rounding: str
+    loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
@@ -66,7 +68,8 @@ def read_project(folder: Path) -> Project:
     path = folder / MANIFEST_FILE
     try:
         manifest = _read_manifest(path)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, Rounding(manifest.rounding))
+        rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss)
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(

@@ -33,12 +33,12 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
     result: dict[str, LayerWeights] = {}
     for slot in memory.slots:
         op = ops[slot.op]
-        shape = graph.tensors[op.inputs[1]].shape
-        depth, bits = int(np.prod(shape[1:])), graph.bits_of(op)
-        size = shape[0] * row_bytes(depth, bits)
-        rows = unpack_rows(data[slot.rows : slot.rows + size].reshape(shape[0], -1), depth, bits)
-        bias = data[slot.bias : slot.bias + 4 * shape[0]].view("<i4").astype(np.int32)
-        result[slot.op] = rows.reshape(shape).astype(np.int8), bias
+        channels, depth = graph.row_shape(op)
+        bits = graph.bits_of(op)
+        size = channels * row_bytes(depth, bits)
+        rows = unpack_rows(data[slot.rows : slot.rows + size].reshape(channels, -1), depth, bits)
+        bias = data[slot.bias : slot.bias + 4 * channels].view("<i4").astype(np.int32)
+        result[slot.op] = graph.weights_of_rows(op, rows), bias
     return result
 
 

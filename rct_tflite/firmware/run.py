@@ -18,6 +18,9 @@ from rct_tflite.firmware.parameters import tuned_model
 from rct_tflite.firmware.samples import Samples, read_samples
 from rct_tflite.firmware.session import Cost, FineTuning, emulated_runner, fine_tune, measure
 from rct_tflite.planning.fit import memory_need
+from rct_tflite.spec.graph import Graph, OpKind
+from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.training_plan import Loss
 
 MEASURED_SAMPLES = 8
 RANDOM_SEED = 3
@@ -28,8 +31,8 @@ class RunOptions:
     """What the user chose.
 
     Attributes:
-        test: Labelled samples to predict before and after learning.
-        learn: Labelled samples to learn from.
+        test: Samples with labels or targets, to predict before and after learning.
+        learn: Samples with labels or targets, to learn from.
         epochs: Passes over them.
         save: Where to write the `.tflite` with what was learnt.
         toolchain: "auto", "gcc" or "zig".
@@ -63,12 +66,20 @@ class Memory:
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """What a run showed; the accuracies are None where no labelled test samples were given."""
+    """What a run showed.
+
+    Attributes:
+        accuracy_before: None where no labelled test samples were given, or the loss takes targets.
+        error_before: Mean absolute difference between output and target, in real numbers; None where no test samples
+            were given, or the loss takes a class.
+    """
 
     target: str
     build: BuildReport
     accuracy_before: float | None
     accuracy_after: float | None
+    error_before: float | None
+    error_after: float | None
     tuning: FineTuning
     lessons: int
     cost: Cost
@@ -94,17 +105,19 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
     tuning = fine_tune(emulated_runner(emulator, build.image), learn, test, options.epochs)
-    cost = measure(emulator, build.image, _first(learn or test, MEASURED_SAMPLES))
+    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES))
     if options.save is not None:
         _save(options.save, tuned_model(project.model, project.graph, project.memory, tuning.parameters))
-    scored = options.test is not None
+    scored, loss = options.test is not None, project.plan.loss
     return RunReport(
         target=project.target.name,
         build=build,
-        accuracy_before=accuracy(tuning.before, test) if scored else None,
-        accuracy_after=accuracy(tuning.after, test) if scored else None,
+        accuracy_before=accuracy(tuning.before, test) if scored and loss.takes_class else None,
+        accuracy_after=accuracy(tuning.after, test) if scored and loss.takes_class else None,
+        error_before=mean_error(tuning.before, test, project.graph, loss) if scored and not loss.takes_class else None,
+        error_after=mean_error(tuning.after, test, project.graph, loss) if scored and not loss.takes_class else None,
         tuning=tuning,
-        lessons=len(tuning.right_while_learning),
+        lessons=len(tuning.while_learning),
         cost=cost,
         memory=measured_memory(project, build.sizes, cost.stack_bytes),
         inference=estimate(project.target, cost.inference),
@@ -117,11 +130,23 @@ def accuracy(logits: npt.NDArray[np.int8], samples: Samples) -> float:
     return float(np.mean(logits.argmax(axis=1) == samples.labelled()))
 
 
+def mean_error(outputs: npt.NDArray[np.int8], samples: Samples, graph: Graph, loss: Loss) -> float:
+    """Returns the mean absolute difference between outputs and targets, in real numbers: probabilities for sigmoid."""
+    assert samples.targets is not None
+    output = graph.tensors[graph.output]
+    values = (outputs.reshape(samples.targets.shape).astype(np.float64) - output.zero_point) * output.scale
+    targets = (samples.targets.astype(np.float64) - output.zero_point) * output.scale
+    if loss is Loss.SIGMOID_CROSS_ENTROPY:
+        targets = (samples.targets.astype(np.float64) - ACTIVATION_MIN) / (ACTIVATION_MAX - ACTIVATION_MIN)
+        values = values if graph.ops[-1].kind is OpKind.LOGISTIC else 1.0 / (1.0 + np.exp(-values))
+    return float(np.abs(values - targets).mean())
+
+
 def _samples(path: Path | None, project: Project) -> Samples | None:
     if path is None:
         return None
-    samples = read_samples(path, project.graph)
-    samples.labelled()  # refuses what has none before anything is built
+    samples = read_samples(path, project.graph, project.plan.loss)
+    samples.require_wanted(project.plan.loss)  # refuses what has none before anything is built
     return samples
 
 
@@ -151,12 +176,10 @@ def random_samples(project: Project) -> Samples:
     tensor = project.graph.tensors[project.graph.input]
     random = np.random.default_rng(RANDOM_SEED)
     inputs = random.integers(-128, 128, (MEASURED_SAMPLES, *tensor.shape[1:]), np.int8)
-    classes = project.graph.tensors[project.graph.output].size
-    return Samples(inputs, random.integers(0, classes, MEASURED_SAMPLES))
-
-
-def _first(samples: Samples, count: int) -> Samples:
-    return Samples(samples.inputs[:count], samples.labelled()[:count])
+    outputs = project.graph.tensors[project.graph.output].size
+    if project.plan.loss.takes_class:
+        return Samples(inputs, random.integers(0, outputs, MEASURED_SAMPLES))
+    return Samples(inputs, None, random.integers(-128, 128, (MEASURED_SAMPLES, outputs), np.int8))
 
 
 def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int) -> Memory:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.training_plan import Loss
 
 _REAL = "biuf"
 """NumPy's kinds of real numbers: bool, signed, unsigned, float."""
@@ -22,11 +23,33 @@ class Samples:
 
     Attributes:
         inputs: int8 (n, *input shape without batch).
-        labels: int64 (n,), or None where the file has none.
+        labels: int64 (n,), or None where the file has none, or the loss takes targets.
+        targets: int8 (n, outputs) in the format that the loss takes, or None.
     """
 
     inputs: npt.NDArray[np.int8]
     labels: npt.NDArray[np.int64] | None
+    targets: npt.NDArray[np.int8] | None = None
+
+    def first(self, count: int) -> "Samples":
+        """Returns the first samples."""
+        labels = None if self.labels is None else self.labels[:count]
+        targets = None if self.targets is None else self.targets[:count]
+        return Samples(self.inputs[:count], labels, targets)
+
+    def require_wanted(self, loss: Loss) -> None:
+        """Refuses samples without what the loss compares outputs with.
+
+        Raises:
+            DataError: If there are no labels, or no targets.
+        """
+        if loss.takes_class:
+            self.labelled()
+        elif self.targets is None:
+            raise DataError(
+                f"The samples have no targets. Expected an .npz with arrays 'x' and 'y' for the loss {loss}; 'y' may "
+                "be left out where a network repeats its input. Received: 'x' alone."
+            )
 
     def labelled(self) -> npt.NDArray[np.int64]:
         """Returns the labels.
@@ -41,19 +64,49 @@ class Samples:
         return self.labels
 
 
-def read_samples(path: Path, graph: Graph) -> Samples:
+def read_samples(path: Path, graph: Graph, loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY) -> Samples:
     """Reads samples and brings them to int8.
 
     Args:
-        path: `.npz` with `x` (n, *input shape) and, for learning and evaluation, `y` (n,); or `.npy` with x alone.
-            x is in the user's units: the network sees `x * input_scale + input_offset`.
+        path: `.npz` with `x` (n, *input shape) and, for learning and evaluation, `y`; or `.npy` with x alone.
+            x is in the user's units: the network sees `x * input_scale + input_offset`. y has the class of each
+            sample, (n,), or a target for each output, (n, *output shape), in real numbers. Without y, a network whose
+            output is as large as its input learns to repeat it.
         graph: The network.
+        loss: Says which.
 
     Raises:
         DataError: If the file cannot be read, a shape or dtype is wrong, or a value is not finite.
     """
-    values, labels = _load(path)
-    return Samples(quantize_inputs(values, graph), None if labels is None else check_labels(labels, len(values), graph))
+    values, wanted = _load(path)
+    inputs = quantize_inputs(values, graph)
+    if loss.takes_class:
+        return Samples(inputs, None if wanted is None else check_labels(wanted, len(values), graph))
+    output = graph.tensors[graph.output]
+    if wanted is None and output.size == graph.tensors[graph.input].size and loss is not Loss.SIGMOID_CROSS_ENTROPY:
+        wanted = values.astype(np.float64) * graph.training.input_scale + graph.training.input_offset
+    return Samples(inputs, None, None if wanted is None else quantize_targets(wanted, len(values), graph, loss))
+
+
+def quantize_targets(wanted: npt.NDArray[np.generic], count: int, graph: Graph, loss: Loss) -> npt.NDArray[np.int8]:
+    """Quantises real targets (n, *output shape) as the loss takes them: int8 (n, outputs).
+
+    Raises:
+        DataError: If the shape or dtype is wrong, or a value is not finite.
+    """
+    output = graph.tensors[graph.output]
+    real = wanted.dtype.kind in _REAL
+    if not real or wanted.size != count * output.size or not np.isfinite(wanted.astype(np.float64)).all():
+        raise DataError(
+            f"The targets do not match the samples. Expected finite numbers of shape ({count}, "
+            f"{', '.join(map(str, output.shape[1:]))}). Received: {wanted.dtype} of shape {wanted.shape}."
+        )
+    values = wanted.astype(np.float64).reshape(count, -1)
+    if loss is Loss.SIGMOID_CROSS_ENTROPY:
+        integers = np.round(values * (ACTIVATION_MAX - ACTIVATION_MIN)) + ACTIVATION_MIN
+    else:
+        integers = np.round(values / output.scale) + output.zero_point
+    return np.clip(integers, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.int8)
 
 
 def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArray[np.int8]:

@@ -33,14 +33,15 @@ class FineTuning:
     Attributes:
         info: Sizes that the firmware tells.
         before: int8 (n, classes), logits of the test samples before learning.
-        right_while_learning: bool (epochs * m,), whether each sample was right before it was learnt from.
+        while_learning: int64 (epochs * m,), of each sample before it was learnt from: 1 where the network was right,
+            or the sum of the differences between output and target, in steps of the output.
         after: int8 (n, classes), logits of the test samples after learning.
         parameters: The parameter block after learning.
     """
 
     info: DeviceInfo
     before: npt.NDArray[np.int8]
-    right_while_learning: npt.NDArray[np.bool_]
+    while_learning: npt.NDArray[np.int64]
     after: npt.NDArray[np.int8]
     parameters: bytes
 
@@ -89,7 +90,7 @@ def fine_tune(runner: Runner, learn: Samples | None, test: Samples, epochs: int 
 
     Args:
         runner: Of the firmware.
-        learn: Labelled samples, learnt in their order in each epoch; None to learn nothing.
+        learn: Samples with labels or targets, learnt in their order in each epoch; None to learn nothing.
         test: Samples to predict before and after.
         epochs: Passes over `learn`.
 
@@ -97,18 +98,22 @@ def fine_tune(runner: Runner, learn: Samples | None, test: Samples, epochs: int 
         DeviceError: If the firmware reports an error or answers something else.
     """
     predictions = [protocol.predict(sample) for sample in test.inputs]
-    lessons: list[Request] = []
-    if learn is not None:
-        pairs = zip(learn.inputs, learn.labelled(), strict=True)
-        lessons = [protocol.learn(sample, int(label)) for sample, label in pairs] * epochs
+    lessons = [] if learn is None else lessons_of(learn) * epochs
     requests = [Request(Command.INFO), Request(Command.SELF_TEST), *predictions, *lessons, *predictions]
     answers = exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])
     info = DeviceInfo.decode(next(answers).payload)
     next(answers)
     before = _logits(answers, len(predictions))
-    right = np.array([next(answers).payload[0] for _ in lessons], bool)
+    seen = np.array([int.from_bytes(next(answers).payload, "little") for _ in lessons], np.int64)
     after = _logits(answers, len(predictions))
-    return FineTuning(info, before, right, after, next(answers).payload)
+    return FineTuning(info, before, seen, after, next(answers).payload)
+
+
+def lessons_of(samples: Samples) -> list[Request]:
+    """Returns one training step for each sample, towards its target or its class."""
+    if samples.targets is not None:
+        return [protocol.learn_target(x, y) for x, y in zip(samples.inputs, samples.targets, strict=True)]
+    return [protocol.learn(x, int(y)) for x, y in zip(samples.inputs, samples.labelled(), strict=True)]
 
 
 def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -118,17 +123,15 @@ def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np
 
 
 def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
-    """Counts instructions on a few labelled samples, from the state after a reset.
+    """Counts instructions on a few samples, from the state after a reset.
 
     Args:
         emulator: Of the image's core.
         image: A built project.
-        learn: The samples: each is predicted once and learnt from once.
+        learn: Samples with labels or targets: each is predicted once and learnt from once.
     """
     requests = [protocol.predict(sample) for sample in learn.inputs]
-    requests += [
-        protocol.learn(sample, int(label)) for sample, label in zip(learn.inputs, learn.labelled(), strict=True)
-    ]
+    requests += lessons_of(learn)
     profile = emulator.profile(image, _stream(requests), marks=MARKS)
     for _ in protocol.decode_responses(profile.run.response):
         pass

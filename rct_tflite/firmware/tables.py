@@ -65,6 +65,16 @@ def format_rows(values: Sequence[int]) -> str:
     return "\n".join([*lines, line])
 
 
+def struct_text(**fields: object) -> str:
+    """Returns the initialiser of a struct inside another one.
+
+    Example:
+        >>> struct_text(count=3, sums="SUMS")
+        '{.count = 3, .sums = SUMS}'
+    """
+    return "{" + ", ".join(f".{key} = {value}" for key, value in fields.items()) + "}"
+
+
 def format_struct(value: str) -> str:
     """Breaks the initialiser of a struct into one line per field, and longer fields into several.
 

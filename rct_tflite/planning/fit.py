@@ -42,9 +42,8 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     weights = 0
     for op in graph.ops:
         if op.has_weights:
-            tensor = graph.tensors[op.inputs[1]]
-            channels = tensor.shape[0]
-            weights += channels * (row_bytes(tensor.size // channels, graph.bits_of(op)) + 4)
+            channels, depth = graph.row_shape(op)
+            weights += channels * (row_bytes(depth, graph.bits_of(op)) + 4)
     return MemoryNeed(
         arena=memory.arena_bytes,
         parameters=memory.parameter_bytes,
@@ -84,7 +83,8 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
 
 
 def _describe(graph: Graph, buffer: str) -> str:
-    kind, _, name = buffer.partition(":")
-    if kind == "act":
-        return f"activation '{graph.tensors[int(name)].name}'"
-    return f"the error of '{name}'" if kind == "err" else f"the scratch buffer '{buffer}'"
+    kind, _, key = buffer.partition(":")
+    what = {"act": "activation", "err": "the error at", "part": "a part of the error at"}.get(kind)
+    if what is None:
+        return f"the scratch buffer '{buffer}'"
+    return f"{what} '{graph.tensors[int(key.split(':')[0])].name}'"

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rct_tflite.reference.constants import EXP_TABLE_ONE, MAX_ERROR, RATIO_BITS, BackwardConstants, Window
+from rct_tflite.reference.backward import MAX_ERROR, RATIO_BITS, BackwardConstants, Merge
+from rct_tflite.reference.constants import EXP_TABLE_ONE, Window
+from rct_tflite.reference.kernels import patches, scatter
+from rct_tflite.reference.losses import LossConstants
 from rct_tflite.reference.rounding import log2_q8, round_shift
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.training_plan import Loss
 
 IntArray = npt.NDArray[np.int64]
 GAIN_UNSET = -(2**31)
 GAIN_DECAY = 4
+MERGE_BITS = 6
+"""Bits below the coarser of two errors that their sum keeps."""
 SETTLED_BITS = 8
 """Errors below 2**8, in units of 2**-15, teach nothing."""
 
@@ -51,6 +57,39 @@ def softmax_cross_entropy(logits: IntArray, label: int, table: IntArray) -> Scal
     return ScaledError(values, 22 - bits) if values.any() else None
 
 
+def loss_error(loss: Loss, outputs: IntArray, label: int | IntArray, c: LossConstants) -> ScaledError | None:
+    """Returns the error at the tensor that the loss reads, or None where nothing is left to learn.
+
+    Args:
+        loss: The loss.
+        outputs: int64 (n,), the int8 values of that tensor.
+        label: The true class, or int64 (n,): a target for each output, in the output's int8 format. Sigmoid
+            cross-entropy takes a probability of 0 as -128, of 1 as 127.
+        c: From `loss_constants()`.
+    """
+    if loss is Loss.SOFTMAX_CROSS_ENTROPY:
+        assert isinstance(label, int)
+        return softmax_cross_entropy(outputs, label, c.table)
+    target = np.asarray(label, np.int64)
+    if loss is Loss.SIGMOID_CROSS_ENTROPY:
+        return _sigmoid_cross_entropy(outputs, target, c.table)
+    difference = np.clip(outputs - target, -c.limit, c.limit)
+    bits = int(np.abs(difference).max()).bit_length()
+    return ScaledError(saturate(round_shift(difference, bits - 7)), 7 - bits) if bits else None
+
+
+def _sigmoid_cross_entropy(logits: IntArray, target: IntArray, table: IntArray) -> ScaledError | None:
+    span = ACTIVATION_MAX - ACTIVATION_MIN
+    gradient = table[logits - ACTIVATION_MIN] - ((target - ACTIVATION_MIN) * EXP_TABLE_ONE + span // 2) // span
+    bits = int(np.abs(gradient).max()).bit_length()
+    if bits <= SETTLED_BITS:
+        return None
+    values = saturate(round_shift(gradient, bits - 7))
+    outward = ((logits == ACTIVATION_MAX) & (values < 0)) | ((logits == ACTIVATION_MIN) & (values > 0))
+    values[outward] = 0
+    return ScaledError(values, 22 - bits) if values.any() else None
+
+
 def channel_errors(error: IntArray, c: BackwardConstants) -> IntArray:
     """Returns errors (..., channels) multiplied by their channel's ratio, with guard bits."""
     if c.ratio is None:
@@ -79,31 +118,44 @@ def scale_input_error(acc: IntArray, total_shift: int, gain: int) -> tuple[IntAr
     return saturate(round_shift(acc, shift)), shift, max(gain - GAIN_DECAY, seen)
 
 
-def conv_2d_input(errors: IntArray, weights: IntArray, window: Window, in_shape: tuple[int, ...]) -> IntArray:
-    """Returns the sums of the input error of CONV_2D.
+def depthwise_input(errors: IntArray, weights: IntArray, window: Window, in_shape: tuple[int, ...]) -> IntArray:
+    """Returns the sums of the input error of DEPTHWISE_CONV_2D.
+
+    Args:
+        errors: int64 (out_h, out_w, channels), from `channel_errors()`.
+        weights: int64 (channels, filter_h * filter_w).
+        window: Filter, strides and padding.
+        in_shape: (height, width, input_channels).
+    """
+    spread = errors[:, :, None, :] * weights.T
+    shape = (*errors.shape[:2], window.filter_h, window.filter_w, in_shape[2], -1)
+    return scatter(spread.reshape(shape).sum(axis=-1), window, in_shape)
+
+
+def transpose_conv_input(errors: IntArray, weights: IntArray, window: Window, in_shape: tuple[int, ...]) -> IntArray:
+    """Returns the sums of the input error of TRANSPOSE_CONV.
 
     Args:
         errors: int64 (out_h, out_w, channels), from `channel_errors()`.
         weights: int64 (channels, filter_h, filter_w, input_channels).
-        window: Filter, strides and padding.
+        window: Filter, strides and padding, over the output.
         in_shape: (height, width, input_channels).
-
-    Returns:
-        int64 (height, width, input_channels).
     """
-    out_h, out_w, _ = errors.shape
-    high = max((out_h - 1) * window.stride_h + window.filter_h, in_shape[0] + window.pad_top)
-    wide = max((out_w - 1) * window.stride_w + window.filter_w, in_shape[1] + window.pad_left)
-    acc = np.zeros((high, wide, in_shape[2]), np.int64)
-    # float64 products of integers are exact up to 2**53, far above any sum.
-    spread = np.tensordot(errors.astype(np.float64), weights.astype(np.float64), axes=(2, 0)).astype(np.int64)
-    for i in range(window.filter_h):
-        for j in range(window.filter_w):
-            rows = slice(i, i + (out_h - 1) * window.stride_h + 1, window.stride_h)
-            columns = slice(j, j + (out_w - 1) * window.stride_w + 1, window.stride_w)
-            acc[rows, columns] += spread[:, :, i, j]
-    top, left = window.pad_top, window.pad_left
-    return acc[top : top + in_shape[0], left : left + in_shape[1]]
+    seen = patches(errors[None], window, in_shape[0], in_shape[1], fill=0)[0]
+    return np.tensordot(seen.astype(np.float64), weights.astype(np.float64), ((2, 3, 4), (1, 2, 0))).astype(np.int64)
+
+
+def transpose_conv_weights(errors: IntArray, centred: IntArray, window: Window) -> IntArray:
+    """Returns the gradients (channels, filter_h * filter_w * input_channels) of TRANSPOSE_CONV's weights.
+
+    Args:
+        errors: int64 (out_h, out_w, channels).
+        centred: int64 (height, width, input_channels), the input without its zero point.
+        window: Filter, strides and padding, over the output.
+    """
+    seen = patches(errors[None], window, centred.shape[0], centred.shape[1], fill=0)[0]
+    gradient = np.tensordot(seen.astype(np.float64), centred.astype(np.float64), ((0, 1), (0, 1)))
+    return gradient.transpose(2, 0, 1, 3).reshape(errors.shape[2], -1).astype(np.int64)
 
 
 def max_pool_2d(error: IntArray, windows: IntArray, window: Window, in_shape: tuple[int, ...]) -> IntArray:
@@ -139,3 +191,28 @@ def average_pool_2d(error: IntArray, window: Window, in_shape: tuple[int, ...]) 
         place = (slice(top, top + window.filter_h), slice(left, left + window.filter_w))
         result[place] = saturate(result[place] + error[y, x])
     return result
+
+
+def merge(
+    there: ScaledError, arriving: ScaledError, m: Merge, loss_exponent: int, gain: int
+) -> tuple[ScaledError, int]:
+    """Adds the error that arrives at a tensor to the one that is there.
+
+    Args:
+        there: Error so far.
+        arriving: Error of the same shape.
+        m: How they are brought to one constant.
+        loss_exponent: Exponent at the loss of this sample.
+        gain: Of this sum so far, or `GAIN_UNSET`.
+
+    Returns:
+        The sum and the new gain.
+    """
+    errors = (there, arriving)
+    exponents = [error.exponent - e for error, e in zip(errors, m.exponents, strict=True)]
+    coarsest = min(exponents)
+    shifts = [min(exponent - coarsest + RATIO_BITS - MERGE_BITS, 31) for exponent in exponents]
+    one, other = (round_shift(e.values * r, s) for e, r, s in zip(errors, m.ratios, shifts, strict=True))
+    exponent = coarsest + MERGE_BITS
+    values, shift, gain = scale_input_error(one + other, loss_exponent - exponent, gain)
+    return ScaledError(values, exponent - shift), gain

@@ -4,20 +4,33 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import DataError
-from rct_tflite.reference import gradients
-from rct_tflite.reference.constants import (
+from rct_tflite.reference import gradients, kernels
+from rct_tflite.reference.backward import (
+    BackwardStep,
+    Passage,
     StepMultiplier,
-    backward_constants,
-    exp_table,
-    ops_in_backward,
+    backward_steps,
+    gain_of_merge,
+    gain_of_sum,
 )
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
+from rct_tflite.reference.rounding import round_shift
+from rct_tflite.reference.tables import SLOPE_BITS, slope_table
 from rct_tflite.reference.update import generator_for, subtract, updates
-from rct_tflite.spec.graph import Graph, Op, OpKind
-from rct_tflite.spec.quantization import top
+from rct_tflite.spec.graph import (
+    PAIR_KINDS,
+    ConcatenationOptions,
+    Graph,
+    Op,
+    OpKind,
+    PadOptions,
+    TableOptions,
+)
+from rct_tflite.spec.quantization import ACTIVATION_MIN, top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 Int8Array = npt.NDArray[np.int8]
@@ -35,7 +48,7 @@ class ReferenceTrainer:
     Attributes:
         network: The forward pass with the weights as they are now.
         random: The generator of the stochastic rounding.
-        gains: Per op, the gain of its input error (ARITHMETIC.md 3).
+        gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
     """
 
@@ -44,60 +57,92 @@ class ReferenceTrainer:
         self.plan = plan
         self.random = RandomGenerator(seed)
         self.gains: dict[str, int] = {}
-        self._backward_ops = ops_in_backward(graph, plan)
-        self.constants = backward_constants(graph, plan)
-        self._table = exp_table(graph.tensors[graph.output])
+        self._steps = backward_steps(graph, plan)
+        self.constants = {step.op.name: step.constants for step in self._steps if step.constants is not None}
+        self._loss_tensor = loss_tensor(graph, plan.loss)
+        self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
 
-    def step(self, sample: Int8Array, label: int) -> bool:
+    def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
 
         Args:
             sample: int8, the input's shape without batch.
-            label: True class.
+            label: True class, or a target for each output in the output's int8 format, as the loss takes it.
 
         Returns:
-            Whether the network was right before it learnt.
+            Whether the network was right before it learnt: its largest output that of the class, or every output the
+            target.
 
         Raises:
-            DataError: If the label is not a class of the network.
+            DataError: If the label is not a class of the network, or not a target of its outputs.
         """
-        outputs = self.network.layer_outputs(sample[None])
-        logits = outputs[-1].reshape(-1).astype(np.int64)
-        if not 0 <= label < logits.size:
-            raise DataError(f"A label is out of range. Expected 0 to {logits.size - 1}. Received: {label}.")
-        error = gradients.softmax_cross_entropy(logits, label, self._table)
-        if error is not None and self._backward_ops:
-            self._backward(sample, outputs, error)
-        return int(logits.argmax()) == label
+        graph = self.network.graph
+        values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
+        outputs = values[self._loss_tensor].reshape(-1).astype(np.int64)
+        wanted = self._checked(label, outputs.size)
+        error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
+        if error is not None:
+            self._backward(values, error)
+        if isinstance(wanted, int):
+            return int(values[graph.output].argmax()) == wanted
+        return bool(np.all(values[graph.output].reshape(-1) == wanted))
+
+    def _checked(self, label: int | Int8Array, count: int) -> int | IntArray:
+        if not self.plan.loss.takes_class:
+            target = np.asarray(label)
+            if target.dtype != np.int8 or target.size != count:
+                raise DataError(
+                    f"The loss {self.plan.loss} takes a target for each output. Expected {count} int8 values. "
+                    f"Received: {target.dtype} of shape {target.shape}."
+                )
+            return target.reshape(-1).astype(np.int64)
+        if isinstance(label, np.ndarray) or not 0 <= label < count:
+            raise DataError(f"A label is out of range. Expected 0 to {count - 1}. Received: {label}.")
+        return int(label)
 
     def parameter_block(self) -> bytes:
         """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2)."""
         blocks = []
-        for op in self._backward_ops:
+        for op in self.network.graph.ops:
             if op.name in self.plan.trained:
                 packed = pack_rows(self.network.weights[op.name], self._bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
         return b"".join(blocks)
 
-    def _backward(self, sample: Int8Array, outputs: list[Int8Array], error: ScaledError) -> None:
-        loss_exponent = error.exponent
-        count = len(self._backward_ops)
-        inputs = [sample, *(output[0] for output in outputs)][-count - 1 : -1]
-        for op, value, output in zip(
-            reversed(self._backward_ops), reversed(inputs), reversed(outputs[-count:]), strict=True
-        ):
-            values = error.values.reshape(output[0].shape)
-            error = ScaledError(self.mask(op, values, output[0]), error.exponent)
-            deepest = op is self._backward_ops[0]
-            if op.has_weights:
-                passed = None if deepest else self.input_error(op, value.shape, error, loss_exponent)
-                if op.name in self.plan.trained:
-                    self.learn(op, value, error)
-                if passed is not None:
-                    error = passed
-            else:
-                error = ScaledError(self.pool_error(op, value, error.values), error.exponent)
+    def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
+        loss_exponent = loss_error.exponent
+        shaped = loss_error.values.reshape(self.network.graph.tensors[self._loss_tensor].shape[1:])
+        errors = {self._loss_tensor: ScaledError(shaped, loss_exponent)}
+        for step in self._steps:
+            op = step.op
+            error = errors.pop(op.output)
+            error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent)
+            passed = [self._passed(step, passage, values, error, loss_exponent) for passage in step.passages]
+            if op.name in self.plan.trained:
+                self.learn(op, values[op.inputs[0]], error)
+            for passage, arriving in zip(step.passages, passed, strict=True):
+                self._arrive(errors, op, passage, arriving, loss_exponent)
+
+    def _passed(
+        self, step: BackwardStep, passage: Passage, values: dict[int, Int8Array], error: ScaledError, loss_exponent: int
+    ) -> ScaledError:
+        op = step.op
+        if op.has_weights:
+            return self.input_error(op, values[passage.tensor].shape, error, loss_exponent)
+        if op.kind in PAIR_KINDS:
+            return self.pair_error(op, passage, values, error, loss_exponent)
+        return ScaledError(self.moved_error(op, passage.position, values[passage.tensor], error.values), error.exponent)
+
+    def _arrive(
+        self, errors: dict[int, ScaledError], op: Op, passage: Passage, arriving: ScaledError, loss_exponent: int
+    ) -> None:
+        arriving = ScaledError(arriving.values, arriving.exponent - passage.moved)
+        if passage.merge is not None:
+            name, there = gain_of_merge(op, passage), errors[passage.tensor]
+            gain = self.gains.get(name, GAIN_UNSET)
+            arriving, self.gains[name] = gradients.merge(there, arriving, passage.merge, loss_exponent, gain)
+        errors[passage.tensor] = arriving
 
     def mask(self, op: Op, values: IntArray, output: Int8Array) -> IntArray:
         """Clears errors where the fused activation held the output at a bound."""
@@ -113,26 +158,79 @@ class ReferenceTrainer:
         """Returns the error at the input of an op with weights; moves the op's gain.
 
         Args:
-            op: CONV_2D or FULLY_CONNECTED.
+            op: With weights.
             in_shape: Of the input, without batch.
             error: At the op's output, masked.
             loss_exponent: Exponent of the error at the loss of this sample.
         """
         scaled = gradients.channel_errors(error.values, self.constants[op.name])
-        weights = self.network.weights[op.name]
         window = self.network.constants[op.name].window
         if window is None:
-            acc = _product(scaled, weights).reshape(in_shape)
+            acc = _product(scaled, self.network.weights[op.name]).reshape(in_shape)
+        elif op.kind is OpKind.DEPTHWISE_CONV_2D:
+            acc = gradients.depthwise_input(scaled, self.network.weights[op.name], window, in_shape)
+        elif op.kind is OpKind.TRANSPOSE_CONV:
+            acc = gradients.transpose_conv_input(scaled, self.network.filters(op), window, in_shape)
         else:
-            filters = weights.reshape(len(weights), window.filter_h, window.filter_w, -1)
-            acc = gradients.conv_2d_input(scaled, filters, window, in_shape)
+            acc = kernels.conv_2d_input(scaled, self.network.filters(op), window, in_shape)
+        return self._rescale(op.name, acc, error, loss_exponent)
+
+    def pair_error(
+        self, op: Op, passage: Passage, values: dict[int, Int8Array], error: ScaledError, loss_exponent: int
+    ) -> ScaledError:
+        """Returns the error at one operand of ADD, SUB or MUL; moves its gain where sums are rescaled.
+
+        Args:
+            op: The op.
+            passage: To the operand.
+            values: Every computed tensor, without batch.
+            error: At the op's output, masked.
+            loss_exponent: Exponent of the error at the loss of this sample.
+        """
+        acc = -error.values if op.kind is OpKind.SUB and passage.position == 1 else error.values
+        if op.kind is OpKind.MUL:
+            other = op.inputs[1 - passage.position]
+            tensor = self.network.graph.tensors[other]
+            operand = values[other] if tensor.data is None else tensor.data
+            factor = operand.astype(np.int64).reshape(-1) - tensor.zero_point
+            acc = (acc.reshape(-1, factor.size) * factor).reshape(acc.shape)
+        if not passage.rescales:
+            return ScaledError(acc, error.exponent)
+        shape = values[passage.tensor].shape
+        acc = acc.reshape(-1, int(np.prod(shape))).sum(axis=0).reshape(shape)
+        return self._rescale(gain_of_sum(op, passage), acc, error, loss_exponent)
+
+    def _rescale(self, name: str, acc: IntArray, error: ScaledError, loss_exponent: int) -> ScaledError:
         total_shift = loss_exponent - error.exponent
-        gain = self.gains.get(op.name, GAIN_UNSET)
-        values, shift, self.gains[op.name] = gradients.scale_input_error(acc, total_shift, gain)
+        gain = self.gains.get(name, GAIN_UNSET)
+        values, shift, self.gains[name] = gradients.scale_input_error(acc, total_shift, gain)
         return ScaledError(values, error.exponent - shift)
 
+    def moved_error(self, op: Op, position: int, value: Int8Array, error: IntArray) -> IntArray:
+        """Returns the error at an input of an op whose errors keep their exponent.
+
+        Args:
+            op: An op without weights that joins no two tensors.
+            position: Of the input.
+            value: The input, without batch.
+            error: At the op's output, masked.
+        """
+        graph, options = self.network.graph, op.options
+        if isinstance(options, ConcatenationOptions):
+            before = sum(graph.tensors[index].shape[options.axis] for index in op.inputs[:position])
+            return error.take(range(before, before + value.shape[options.axis - 1]), axis=options.axis - 1)
+        if isinstance(options, PadOptions):
+            kept = zip(options.cells[1:], value.shape, strict=True)
+            return error[tuple(slice(before, before + size) for (before, _), size in kept)]
+        if isinstance(options, TableOptions):
+            table, _ = slope_table(op.kind, options.alpha, graph.tensors[op.inputs[0]])
+            return round_shift(error * table[value.astype(np.int64) - ACTIVATION_MIN], SLOPE_BITS)
+        if op.kind is OpKind.MEAN:
+            return np.broadcast_to(error.reshape(1, 1, -1), value.shape)
+        return self.pool_error(op, value, error)
+
     def pool_error(self, op: Op, value: Int8Array, error: IntArray) -> IntArray:
-        """Returns the error at the input `value` (without batch) of an op without weights."""
+        """Returns the error at the input `value` (without batch) of RESHAPE and of pooling."""
         if op.kind is OpKind.RESHAPE:
             return error.reshape(value.shape)
         window = self.network.constants[op.name].window
@@ -144,16 +242,25 @@ class ReferenceTrainer:
 
     def weight_gradients(self, op: Op, value: Int8Array, error: ScaledError) -> tuple[IntArray, IntArray]:
         """Returns the integer gradients of weights (channels, depth) and biases (channels,)."""
-        rows = self.network.input_rows(op, value[None])[0]
-        rows = rows.reshape(-1, rows.shape[-1])
         errors = error.values.reshape(-1, error.values.shape[-1])
-        return _product(errors.T, rows), errors.sum(axis=0)
+        bias = errors.sum(axis=0)
+        centred = value.astype(np.int64) - self.network.graph.tensors[op.inputs[0]].zero_point
+        if op.kind is OpKind.TRANSPOSE_CONV:
+            window = self.network.constants[op.name].window
+            assert window is not None
+            return gradients.transpose_conv_weights(error.values, centred, window), bias
+        if op.kind is OpKind.DEPTHWISE_CONV_2D:
+            windows = self.network.windows(op, centred[None], fill=0)
+            spread = kernels.repeat_channels(windows, errors.shape[1]).reshape(len(errors), -1, errors.shape[1])
+            return np.einsum("pkc,pc->ck", spread, errors), bias
+        rows = self.network.input_rows(op, value[None])[0]
+        return _product(errors.T, rows.reshape(-1, rows.shape[-1])), bias
 
     def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
         """Updates weights and biases of an op in place.
 
         Args:
-            op: CONV_2D or FULLY_CONNECTED.
+            op: With weights.
             value: Its input, without batch.
             error: At its output, masked.
         """

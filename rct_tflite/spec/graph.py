@@ -10,11 +10,45 @@ import numpy.typing as npt
 class OpKind(enum.Enum):
     """The ops we run; names and values are those of TFLite's `BuiltinOperator`."""
 
+    ADD = 0
     AVERAGE_POOL_2D = 1
+    CONCATENATION = 2
     CONV_2D = 3
+    DEPTHWISE_CONV_2D = 4
     FULLY_CONNECTED = 9
+    LOGISTIC = 14
     MAX_POOL_2D = 17
+    MUL = 18
+    RELU = 19
+    RELU6 = 21
     RESHAPE = 22
+    SOFTMAX = 25
+    TANH = 28
+    PAD = 34
+    MEAN = 40
+    SUB = 41
+    TRANSPOSE_CONV = 67
+    LEAKY_RELU = 98
+    QUANTIZE = 114
+    HARD_SWISH = 117
+
+
+WEIGHTED_KINDS = (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED, OpKind.TRANSPOSE_CONV)
+"""Ops with weights, which can learn."""
+
+PAIR_KINDS = (OpKind.ADD, OpKind.SUB, OpKind.MUL)
+"""Ops that join two tensors, element by element."""
+
+TABLE_KINDS = (
+    OpKind.HARD_SWISH,
+    OpKind.LEAKY_RELU,
+    OpKind.LOGISTIC,
+    OpKind.QUANTIZE,
+    OpKind.RELU,
+    OpKind.RELU6,
+    OpKind.TANH,
+)
+"""Ops whose output depends on one int8 value: a table of 256 entries says it all."""
 
 
 class Activation(enum.Enum):
@@ -34,7 +68,7 @@ class Padding(enum.Enum):
 
 @dataclass(frozen=True)
 class Conv2DOptions:
-    """Attributes of CONV_2D (dilation 1)."""
+    """Attributes of CONV_2D, DEPTHWISE_CONV_2D and TRANSPOSE_CONV (dilation 1)."""
 
     padding: Padding
     stride_h: int
@@ -66,7 +100,58 @@ class ReshapeOptions:
     """RESHAPE has none: the output tensor's shape says it all."""
 
 
-OpOptions = Conv2DOptions | FullyConnectedOptions | Pool2DOptions | ReshapeOptions
+@dataclass(frozen=True)
+class PairOptions:
+    """Attributes of ADD, SUB and MUL."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class ConcatenationOptions:
+    """Attributes of CONCATENATION; `axis` counts from 0 and is never the batch."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class PadOptions:
+    """Attributes of PAD: cells (before, after) each axis, the batch included."""
+
+    cells: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class MeanOptions:
+    """MEAN over height and width; the output tensor's shape says whether they stay as 1."""
+
+
+@dataclass(frozen=True)
+class SoftmaxOptions:
+    """Attributes of SOFTMAX, which runs along the last axis."""
+
+    beta: float
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Attributes of the ops in `TABLE_KINDS`; `alpha` is the slope of LEAKY_RELU below 0."""
+
+    alpha: float = 0.0
+
+
+OpOptions = (
+    Conv2DOptions
+    | FullyConnectedOptions
+    | Pool2DOptions
+    | ReshapeOptions
+    | PairOptions
+    | ConcatenationOptions
+    | PadOptions
+    | MeanOptions
+    | SoftmaxOptions
+    | TableOptions
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +194,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One node. CONV_2D and FULLY_CONNECTED read (input, weights, bias); the others read (input).
+    """One node.
 
-    Weights are (units, depth) or (channels, kernel_h, kernel_w, input_channels); the bias is int32.
+    Ops with weights read (input, weights, bias), ADD, SUB and MUL two tensors, of which one may be a constant,
+    CONCATENATION any number, the others (input). Weights are (units, depth), (channels, kernel_h, kernel_w,
+    input_channels), or (1, kernel_h, kernel_w, channels) in DEPTHWISE_CONV_2D; the bias is int32.
     """
 
     kind: OpKind
@@ -123,7 +210,7 @@ class Op:
     @property
     def has_weights(self) -> bool:
         """Whether the op can learn."""
-        return self.kind in (OpKind.CONV_2D, OpKind.FULLY_CONNECTED)
+        return self.kind in WEIGHTED_KINDS
 
 
 @dataclass(frozen=True)
@@ -149,11 +236,15 @@ class TrainingMetadata:
     labels: tuple[str, ...] = ()
     input_scale: float = 1.0
     input_offset: float = 0.0
+    loss: str = "softmax_cross_entropy"
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A sequential int8 network: one input, one output, ops in the order of execution, batch 1."""
+    """An int8 network: one input, one output, ops in the order of execution, batch 1.
+
+    A tensor may be read by several ops.
+    """
 
     name: str
     tensors: tuple[Tensor, ...]
@@ -165,3 +256,27 @@ class Graph:
     def bits_of(self, op: Op) -> int:
         """Returns the bit-width of an op's weights: 8 where the file does not say."""
         return next((layer.bits for layer in self.training.layers if layer.name == op.name), 8)
+
+    def sources(self, op: Op) -> tuple[int, ...]:
+        """Returns the computed tensors that an op reads; its other inputs are constants."""
+        return tuple(index for index in op.inputs if self.tensors[index].data is None)
+
+    def row_shape(self, op: Op) -> tuple[int, int]:
+        """Returns (output channels, weights of one) of an op with weights."""
+        shape = self.tensors[op.inputs[1]].shape
+        channels = shape[-1] if op.kind is OpKind.DEPTHWISE_CONV_2D else shape[0]
+        return channels, self.tensors[op.inputs[1]].size // channels
+
+    def weight_rows(self, op: Op) -> npt.NDArray[np.int64]:
+        """Returns the weights of an op as the runtime holds them: int64 (channels, depth)."""
+        data = self.tensors[op.inputs[1]].data
+        assert data is not None
+        channels, depth = self.row_shape(op)
+        if op.kind is OpKind.DEPTHWISE_CONV_2D:
+            return data.reshape(depth, channels).T.astype(np.int64)
+        return data.reshape(channels, depth).astype(np.int64)
+
+    def weights_of_rows(self, op: Op, rows: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int8]:
+        """Returns rows (channels, depth) as int8 in the file's shape."""
+        ordered = rows.T if op.kind is OpKind.DEPTHWISE_CONV_2D else rows
+        return ordered.reshape(self.tensors[op.inputs[1]].shape).astype(np.int8)

@@ -9,6 +9,7 @@ from rct_tflite.errors import ModelFileError
 from rct_tflite.spec.graph import LayerTraining, TrainingMetadata
 from rct_tflite.spec.network import TrainedNetwork
 from rct_tflite.spec.quantization import MAX_BITS, MIN_BITS, Rounding
+from rct_tflite.spec.training_plan import Loss
 
 METADATA_NAME = "rct_training"
 METADATA_VERSION = 1
@@ -31,6 +32,8 @@ def encode_metadata(training: TrainingMetadata) -> bytes:
         ('no', 'yes')
     """
     record = {"version": METADATA_VERSION, **asdict(training)}
+    if training.loss == TrainingMetadata.loss:  # files from before there was a choice have no such key
+        del record["loss"]
     data = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     decode_metadata(data)
     return data
@@ -49,6 +52,7 @@ def decode_metadata(data: bytes) -> TrainingMetadata:
     if not isinstance(record, dict) or record.get("version") != METADATA_VERSION:
         version = record.get("version") if isinstance(record, dict) else None
         raise _damaged(f"expected version {METADATA_VERSION}, received {version!r}; use the rct-tflite that wrote it")
+    record.setdefault("loss", TrainingMetadata.loss)
     _check_keys(record, _KEYS, "the metadata")
     layers = record["layers"]
     if not isinstance(layers, list):
@@ -60,6 +64,7 @@ def decode_metadata(data: bytes) -> TrainingMetadata:
         labels=_labels(record["labels"]),
         input_scale=_number(record, "input_scale"),
         input_offset=_number(record, "input_offset"),
+        loss=_loss(record["loss"]),
     )
     names = [layer.name for layer in training.layers]
     if len(set(names)) != len(names):
@@ -129,6 +134,12 @@ def _number(record: dict[str, Any], key: str) -> float:
 def _rounding(value: Any) -> str:
     if value not in tuple(Rounding):
         raise _damaged(f"'rounding' must be one of {[str(r) for r in Rounding]}, received {value!r}")
+    return str(value)
+
+
+def _loss(value: Any) -> str:
+    if value not in tuple(Loss):
+        raise _damaged(f"'loss' must be one of {[str(loss) for loss in Loss]}, received {value!r}")
     return str(value)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
-from rct_tflite.spec.graph import Graph, Op, Tensor
+from rct_tflite.spec.graph import Graph, Op, OpKind, Tensor
 from rct_tflite.spec.quantization import EXPORT_BITS, top
 from rct_tflite.tflite.flatfile import Span, buffer_spans, int_tuple, load_model, pack_model, schema
 from rct_tflite.tflite.reader import GraphSource, read_source
@@ -88,7 +88,8 @@ def _with_own_constants(model: bytes, source: GraphSource, names: Collection[str
     for raw, op in operators:
         if op.name not in names:
             continue
-        for position, index in enumerate(op.inputs[1:], start=1):
+        bias_position = 3 if op.kind is OpKind.TRANSPOSE_CONV else 2
+        for position, index in zip((1, bias_position), op.inputs[1:], strict=True):
             buffer = source.buffers[index]
             if buffer and uses[buffer] == 1:
                 continue

@@ -1,28 +1,56 @@
 """Reads a `.tflite` file into a `Graph`."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from rct_tflite.errors import ModelFileError, UnsupportedLayerError
-from rct_tflite.spec.graph import Graph, Op, OpKind, Tensor, TensorQuantization, TrainingMetadata
-from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.graph import (
+    PAIR_KINDS,
+    WEIGHTED_KINDS,
+    Conv2DOptions,
+    Graph,
+    Op,
+    OpKind,
+    Tensor,
+    TrainingMetadata,
+)
 from rct_tflite.tflite.flatfile import int_tuple, load_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, decode_metadata
-from rct_tflite.tflite.options import OPTION_CLASSES, output_shape, read_options, unsupported_attribute
+from rct_tflite.tflite.options import (
+    OPTION_CLASSES,
+    output_shape,
+    read_options,
+    transposed_input_shape,
+    unsupported_attribute,
+)
+from rct_tflite.tflite.tensors import ABSENT, TensorReader, buffer_of, check_rank
 
-_SUPPORTED = "int8 " + ", ".join(kind.name for kind in OpKind) + " in a chain with one input, one output and batch 1"
+_SUPPORTED = "int8 " + ", ".join(kind.name for kind in OpKind) + " with one input, one output and batch 1"
 _NOT_IN_C = re.compile(r"[^0-9A-Za-z_]+")
-_LARGEST_TENSOR = 1 << 31
-_WEIGHTED = (OpKind.CONV_2D, OpKind.FULLY_CONNECTED)
-_ABSENT = -1
-"""The index of an optional input that is not there."""
+_POOLS = (OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D)
+_IMAGES = (*_POOLS, OpKind.MEAN)
+"""Ops without weights that read (1, height, width, channels)."""
+_MOVES = (*_POOLS, OpKind.RESHAPE, OpKind.CONCATENATION, OpKind.PAD, OpKind.RELU6)
+"""Ops that move bytes: input and output have one quantisation."""
+_FIXED_OUTPUT = {
+    OpKind.SOFTMAX: (1 / 256, -128),
+    OpKind.LOGISTIC: (1 / 256, -128),
+    OpKind.TANH: (1 / 128, 0),
+}
+"""Scale and zero point that TFLite gives the output of these ops."""
+_ARITY = {
+    **dict.fromkeys(WEIGHTED_KINDS, (2, 3)),
+    **dict.fromkeys(PAIR_KINDS, (2,)),
+    OpKind.TRANSPOSE_CONV: (3, 4),
+    OpKind.RESHAPE: (1, 2),
+    OpKind.PAD: (2,),
+    OpKind.MEAN: (2,),
+    OpKind.CONCATENATION: tuple(range(1, 65)),
+}
+"""Numbers of inputs of the kinds that do not read exactly one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,27 +115,24 @@ def _only_subgraph(model: Any) -> Any:
 def _read_metadata(model: Any) -> TrainingMetadata | None:
     for entry in model.metadata or []:
         if text(entry.name) == METADATA_NAME:
-            content = _buffer(model, int(entry.buffer))
+            content = buffer_of(model, int(entry.buffer))
             return decode_metadata(b"" if content is None else content.tobytes())
     return None
 
 
-def _buffer(model: Any, index: int) -> npt.NDArray[np.uint8] | None:
-    if not 0 <= index < len(model.buffers or []):
-        raise ModelFileError(f"The .tflite file is damaged: there is no buffer {index}. Export it again.")
-    data: npt.NDArray[np.uint8] | None = model.buffers[index].data
-    return data
-
-
 @dataclass
 class _Reader:
-    """Walks the ops once, in order, and numbers the tensors anew."""
+    """Walks the ops once, in order, and numbers the tensors anew; `known` has the new numbers of computed ones."""
 
     subgraph: Any
     model: Any
     training: TrainingMetadata | None
+    known: dict[int, int] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
     buffers: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reader = TensorReader(self.model, self.subgraph)
 
     def read(self, name: str) -> GraphSource:
         self._check_supported()
@@ -116,20 +141,17 @@ class _Reader:
             raise UnsupportedLayerError(
                 f"A network must have one input and one output. Received: {len(inputs)} inputs, {len(outputs)} outputs."
             )
-        flow, current = inputs[0], self._add(self._activation(inputs[0]))
-        ops: list[Op] = []
-        for raw, kind, op_name in zip(self.subgraph.operators, self._kinds(), self._op_names(), strict=True):
-            if int_tuple(raw.inputs)[0] != flow:
-                raise UnsupportedLayerError(
-                    f"The network is not a chain: op {op_name!r} does not read the op before it. "
-                    f"Supported: {_SUPPORTED}."
-                )
-            ops.append(self._read_op(raw, kind, op_name, current))
-            flow, current = int_tuple(raw.outputs)[0], ops[-1].output
-        if flow != outputs[0]:
+        self.known[inputs[0]] = self._add(self.reader.activation(inputs[0]))
+        ops = [
+            self._read_op(raw, kind, op_name)
+            for raw, kind, op_name in zip(self.subgraph.operators, self._kinds(), self._op_names(), strict=True)
+        ]
+        output = self.known.get(outputs[0])
+        if output != ops[-1].output:
             raise UnsupportedLayerError(f"The last op does not write the output. Supported: {_SUPPORTED}.")
-        graph = Graph(name, tuple(self.tensors), tuple(ops), 0, current, self.training or TrainingMetadata())
+        graph = Graph(name, tuple(self.tensors), tuple(ops), 0, output, self.training or TrainingMetadata())
         _check_layers(graph)
+        _check_read(graph)
         return GraphSource(graph, tuple(self.buffers))
 
     def _kinds(self) -> Iterator[OpKind]:
@@ -141,14 +163,9 @@ class _Reader:
         code = self.model.operatorCodes[raw.opcodeIndex]
         return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
-    def _raw_tensor(self, index: int) -> Any:
-        if not 0 <= index < len(self.subgraph.tensors):
-            raise ModelFileError(f"The .tflite file is damaged: there is no tensor {index}. Export it again.")
-        return self.subgraph.tensors[index]
-
     def _output_name(self, raw: Any) -> str:
         outputs = int_tuple(raw.outputs)
-        return text(self._raw_tensor(outputs[0]).name) if outputs else ""
+        return text(self.reader.raw(outputs[0]).name) if outputs else ""
 
     def _op_names(self) -> list[str]:
         names = [self._output_name(raw) for raw in self.subgraph.operators]
@@ -181,125 +198,92 @@ class _Reader:
             return _name_in(fb.BuiltinOperator, code)
         kind = OpKind(code)
         self._check_arity(raw, kind)
-        expected = (fb.TensorType.INT8, fb.TensorType.INT8, fb.TensorType.INT32)
-        indices = int_tuple(raw.inputs)[: 3 if kind in _WEIGHTED else 1]
-        for index, dtype in zip(indices, expected, strict=False):
-            if index != _ABSENT and self._raw_tensor(index).type != dtype:
-                found = _name_in(fb.TensorType, self._raw_tensor(index).type)
-                return f"{kind.name} on {found} {text(self._raw_tensor(index).name)!r}"
+        for index, dtype in self._typed_inputs(raw, kind):
+            if index != ABSENT and self.reader.raw(index).type != dtype:
+                found = _name_in(fb.TensorType, self.reader.raw(index).type)
+                return f"{kind.name} on {found} {text(self.reader.raw(index).name)!r}"
         attribute = unsupported_attribute(kind, raw.builtinOptions)
         return None if attribute is None else f"{kind.name} with {attribute}"
 
     def _check_arity(self, raw: Any, kind: OpKind) -> None:
         inputs, outputs = int_tuple(raw.inputs), int_tuple(raw.outputs)
-        allowed = {OpKind.RESHAPE: (1, 2)}.get(kind, (2, 3) if kind in _WEIGHTED else (1,))
+        allowed = _ARITY.get(kind, (1,))
         if len(inputs) not in allowed or len(outputs) != 1:
             raise ModelFileError(
-                f"Op {kind.name} has a wrong number of tensors. Expected {allowed} inputs and one output. "
+                f"Op {kind.name} has a wrong number of tensors. Expected {_counts(allowed)} inputs and one output. "
                 f"Received: {len(inputs)} and {len(outputs)}."
             )
         wanted = OPTION_CLASSES.get(kind)
         if wanted is not None and type(raw.builtinOptions).__name__ != wanted:
             raise ModelFileError(f"Op {kind.name} {self._output_name(raw)!r} has no options. Export the model again.")
 
-    def _read_op(self, raw: Any, kind: OpKind, name: str, source: int) -> Op:
-        options = read_options(kind, name, raw.builtinOptions)
-        inputs = [source]
-        weights = None
-        if kind in _WEIGHTED:
-            indices = (*int_tuple(raw.inputs), _ABSENT)
-            weights = self._weights(indices[1], kind, name, self.tensors[source])
-            inputs.append(self._add(weights, self._raw_tensor(indices[1]).buffer))
-            bias = self._bias(indices[2], name, self.tensors[source], weights)
-            buffer = 0 if indices[2] == _ABSENT else self._raw_tensor(indices[2]).buffer
-            inputs.append(self._add(bias, buffer))
-        elif kind is not OpKind.RESHAPE:
-            _check_rank(name, self.tensors[source], 4)
-        target = self._activation(int_tuple(raw.outputs)[0])
-        expected = output_shape(options, self.tensors[source], weights, target)
+    def _typed_inputs(self, raw: Any, kind: OpKind) -> list[tuple[int, int]]:
+        """Pairs the inputs that must be int8, int8, int32 (weights) or all int8 with their type."""
+        fb = schema()
+        if kind in WEIGHTED_KINDS:
+            types = (fb.TensorType.INT8, fb.TensorType.INT8, fb.TensorType.INT32)
+            return list(zip(_weighted_inputs(raw, kind), types, strict=True))
+        indices = int_tuple(raw.inputs)
+        count = len(indices) if kind in PAIR_KINDS or kind is OpKind.CONCATENATION else 1
+        return [(index, fb.TensorType.INT8) for index in indices[:count]]
+
+    def _read_op(self, raw: Any, kind: OpKind, name: str) -> Op:
+        inputs, weights, channels = self._read_inputs(raw, kind, name)
+        sources = [self.tensors[index] for index in inputs]
+        target = self.reader.activation(int_tuple(raw.outputs)[0])
+        integers = self.reader.integers(int_tuple(raw.inputs)[1], name) if kind in (OpKind.PAD, OpKind.MEAN) else None
+        options = read_options(kind, name, raw.builtinOptions, len(target.shape), integers)
+        if kind in _IMAGES:
+            check_rank(name, sources[0], 4)
+        if kind is OpKind.TRANSPOSE_CONV:
+            assert weights is not None
+            assert isinstance(options, Conv2DOptions)
+            check_rank(name, target, 4)
+            expected = (1, *target.shape[1:3], channels)
+            if transposed_input_shape(options, weights, target) != sources[0].shape:
+                expected = ()
+        else:
+            expected = output_shape(options, sources, weights, channels, target)
         if target.shape != expected:
             raise ModelFileError(
                 f"The output of op {name!r} has a shape that does not follow from its input. "
-                f"Expected {expected}. Received: {target.shape}."
+                f"Expected {expected or 'operands that fit together'}. Received: {target.shape}."
             )
-        if weights is None:
-            _check_same_quantization(name, self.tensors[source], target)
-        return Op(kind, name, tuple(inputs), self._add(target), options)
+        if all(source.data is not None for source in sources):
+            raise UnsupportedLayerError(f"Op {name!r} reads constants alone. Export the model with its result instead.")
+        _check_quantization(name, kind, sources, target)
+        self.known[int_tuple(raw.outputs)[0]] = output = self._add(target)
+        return Op(kind, name, tuple(inputs), output, options)
+
+    def _read_inputs(self, raw: Any, kind: OpKind, name: str) -> tuple[list[int], Tensor | None, int]:
+        """Returns the op's inputs, numbered anew, its weights, and their output channels."""
+        if kind not in WEIGHTED_KINDS:
+            return [self._operand(index, kind, name) for index, _ in self._typed_inputs(raw, kind)], None, 0
+        source, weights_index, bias_index = _weighted_inputs(raw, kind)
+        inputs = [self._operand(source, kind, name)]
+        reads = self.tensors[inputs[0]]
+        weights = self.reader.weights(weights_index, kind, name, reads)
+        channels = weights.shape[-1 if kind is OpKind.DEPTHWISE_CONV_2D else 0]
+        inputs.append(self._add(weights, self.reader.raw(weights_index).buffer))
+        bias = self.reader.bias(bias_index, name, reads, weights, channels)
+        inputs.append(self._add(bias, 0 if bias_index == ABSENT else self.reader.raw(bias_index).buffer))
+        return inputs, weights, channels
+
+    def _operand(self, index: int, kind: OpKind, name: str) -> int:
+        """Returns the new number of a computed tensor, or of a constant that stands beside one."""
+        if index in self.known:
+            return self.known[index]
+        tensor = self.reader.operand(index)
+        if tensor.data is None or kind not in PAIR_KINDS:
+            raise UnsupportedLayerError(
+                f"Op {name!r} reads tensor {tensor.name!r}, which no op before it writes. Supported: {_SUPPORTED}."
+            )
+        return self._add(tensor, self.reader.raw(index).buffer)
 
     def _add(self, tensor: Tensor, buffer: int = 0) -> int:
         self.tensors.append(tensor)
         self.buffers.append(buffer)
         return len(self.tensors) - 1
-
-    def _tensor(self, index: int, dtype: type[np.generic]) -> Tensor:
-        """Reads name, shape, quantisation and, for a constant, data."""
-        raw = self._raw_tensor(index)
-        name, shape = text(raw.name), int_tuple(raw.shape)
-        size = math.prod(shape)
-        if any(extent < 1 for extent in shape) or size >= _LARGEST_TENSOR:
-            raise ModelFileError(f"Tensor {name!r} has an impossible shape. Received: {shape}.")
-        if raw.isVariable or raw.sparsity is not None:
-            raise UnsupportedLayerError(f"Tensor {name!r} is a variable or sparse. Export the model without state.")
-        raw_data = _buffer(self.model, int(raw.buffer))
-        data = None
-        if raw_data is not None and len(raw_data):
-            if len(raw_data) != size * np.dtype(dtype).itemsize:
-                raise ModelFileError(
-                    f"Constant {name!r} has the wrong length. Expected shape {shape} of {np.dtype(dtype)}. "
-                    f"Received: {len(raw_data)} bytes."
-                )
-            data = np.frombuffer(raw_data.tobytes(), np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(shape)
-            data.flags.writeable = False
-        return Tensor(name, shape, np.dtype(dtype), _quantization(name, raw.quantization), data)
-
-    def _activation(self, index: int) -> Tensor:
-        tensor = self._tensor(index, np.int8)
-        if self._raw_tensor(index).type != schema().TensorType.INT8 or tensor.quantization is None:
-            raise UnsupportedLayerError(f"Tensor {tensor.name!r} is not quantised to int8. Supported: {_SUPPORTED}.")
-        if tensor.data is not None or tensor.quantization.scales.size != 1:
-            raise ModelFileError(f"Activation {tensor.name!r} must be computed and have one scale.")
-        if tensor.shape[:1] != (1,):
-            raise UnsupportedLayerError(
-                f"Tensor {tensor.name!r} must have batch 1. Received: shape {tensor.shape}. "
-                "Export with keras.Input(batch_shape=(1, ...))."
-            )
-        return tensor
-
-    def _weights(self, index: int, kind: OpKind, name: str, source: Tensor) -> Tensor:
-        tensor = self._tensor(index, np.int8)
-        if tensor.data is None or tensor.quantization is None:
-            raise UnsupportedLayerError(f"The weights of op {name!r} are computed at run time. Expected a constant.")
-        rank = 4 if kind is OpKind.CONV_2D else 2
-        _check_rank(name, tensor, rank)
-        if kind is OpKind.CONV_2D:
-            _check_rank(name, source, 4)
-        depth = source.shape[-1] if kind is OpKind.CONV_2D else source.size
-        quantization = tensor.quantization
-        if tensor.shape[-1] != depth:
-            raise UnsupportedLayerError(
-                f"The weights of op {name!r} do not cover its input. Grouped convolutions and batches are not "
-                f"supported. Expected depth {depth}. Received: shape {tensor.shape}."
-            )
-        scales = quantization.scales.size
-        if scales not in (1, tensor.shape[0]) or (scales > 1 and quantization.axis != 0):
-            raise ModelFileError(f"The weights of op {name!r} must have one scale, or one per output channel.")
-        if quantization.zero_points.any():
-            raise UnsupportedLayerError(f"The weights of op {name!r} must be symmetric, with zero point 0.")
-        return tensor
-
-    def _bias(self, index: int, name: str, source: Tensor, weights: Tensor) -> Tensor:
-        units = weights.shape[0]
-        if index == _ABSENT:
-            assert weights.quantization is not None
-            scales = (source.scale * weights.quantization.scales.astype(np.float64)).astype(np.float32)
-            quantization = TensorQuantization(scales, np.zeros(scales.size, np.int64))
-            return Tensor(f"{name}/bias", (units,), np.dtype(np.int32), quantization, np.zeros(units, np.int32))
-        tensor = self._tensor(index, np.int32)
-        if tensor.shape != (units,) or tensor.data is None:
-            raise ModelFileError(
-                f"The bias of op {name!r} must be a constant of shape {(units,)}. Received: {tensor.shape}."
-            )
-        return tensor
 
 
 def unique_identifiers(names: list[str]) -> list[str]:
@@ -323,35 +307,48 @@ def unique_identifiers(names: list[str]) -> list[str]:
     return identifiers
 
 
+def _weighted_inputs(raw: Any, kind: OpKind) -> tuple[int, int, int]:
+    """Returns input, weights and bias: TRANSPOSE_CONV reads (output shape, weights, input, bias)."""
+    indices = (*int_tuple(raw.inputs), ABSENT)
+    if kind is OpKind.TRANSPOSE_CONV:
+        return indices[2], indices[1], indices[3]
+    return indices[0], indices[1], indices[2]
+
+
+def _counts(allowed: tuple[int, ...]) -> str:
+    return str(allowed) if len(allowed) < 3 else f"{allowed[0]} to {allowed[-1]}"
+
+
 def _name_in(enumeration: Any, value: int) -> str:
     """Returns the name of a value of one of the schema's enumerations."""
     return next((name for name, number in vars(enumeration).items() if number == value), f"unknown {value}")
 
 
-def _quantization(name: str, raw: Any) -> TensorQuantization | None:
-    if raw is None or raw.scale is None or len(raw.scale) == 0:
-        return None
-    scales = np.array(raw.scale, np.float32)
-    points = np.zeros(scales.size, np.int64) if raw.zeroPoint is None else np.array(raw.zeroPoint, np.int64)
-    if not (np.isfinite(scales).all() and (scales > 0).all()) or points.size != scales.size:
-        raise ModelFileError(f"Tensor {name!r} has damaged scales. Expected positive numbers and as many zero points.")
-    if points.min() < ACTIVATION_MIN or points.max() > ACTIVATION_MAX:
-        raise ModelFileError(f"Tensor {name!r} has a zero point out of int8. Received: {points.tolist()}.")
-    return TensorQuantization(scales, points, int(raw.quantizedDimension))
-
-
-def _check_rank(name: str, tensor: Tensor, rank: int) -> None:
-    if len(tensor.shape) != rank:
+def _check_quantization(name: str, kind: OpKind, sources: list[Tensor], target: Tensor) -> None:
+    """Refuses scales that TFLite-Micro's kernel of this kind does not work with."""
+    found = (target.scale, target.zero_point)
+    wanted = _FIXED_OUTPUT.get(kind, found)
+    if found != wanted:
         raise UnsupportedLayerError(
-            f"Tensor {tensor.name!r} of op {name!r} must have {rank} dimensions. Received: shape {tensor.shape}."
+            f"Op {name!r} ({kind.name}) must have scale {wanted[0]} and zero point {wanted[1]} at its output. "
+            f"Received: {found}."
         )
+    for source in sources if kind in _MOVES else []:
+        if (source.scale, source.zero_point) != found:
+            raise UnsupportedLayerError(
+                f"Op {name!r} must keep its input's scale and zero point. "
+                f"Received: ({source.scale}, {source.zero_point}) and {found}."
+            )
 
 
-def _check_same_quantization(name: str, source: Tensor, target: Tensor) -> None:
-    if (source.scale, source.zero_point) != (target.scale, target.zero_point):
+def _check_read(graph: Graph) -> None:
+    """Refuses an op whose output nothing reads."""
+    read = {index for op in graph.ops for index in op.inputs} | {graph.output}
+    unread = [op.name for op in graph.ops if op.output not in read]
+    if unread or graph.input not in read:
         raise UnsupportedLayerError(
-            f"Op {name!r} must keep its input's scale and zero point. Received: ({source.scale}, {source.zero_point}) "
-            f"and ({target.scale}, {target.zero_point})."
+            f"Every tensor must lead to the output. Received: {unread or ['the input']}, which is never read. "
+            "Export the model without it."
         )
 
 

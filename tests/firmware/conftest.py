@@ -5,18 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rct_tflite.device import protocol
 from rct_tflite.device.protocol import Command, Request
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.project import write_firmware
-from rct_tflite.firmware.session import exchange
+from rct_tflite.firmware.samples import Samples
+from rct_tflite.firmware.session import exchange, lessons_of
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph, Padding
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.training_plan import Loss
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
+from tests.tflite.one_op import branched
 
 TARGET = find_target("cortex-m7")
 STEPS = 200
@@ -43,6 +45,7 @@ CASES = {
     "conv, per channel": (conv_digits(per_channel=True), "all"),
     "conv, 4 bits, last two": (conv_digits(bits=4), "last:2"),
     "mixed": (mixed(), "all"),
+    "branches": (branched(), "all"),
     "truncated": (GraphBuilder((5, 5, 2)).conv(4).reshape(100).dense(3).graph(rounding="truncate"), "all"),
 }
 
@@ -55,32 +58,41 @@ class Case:
     graph: Graph
     train: str
     target: Target = TARGET
+    steps: int = STEPS
+    loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
 
     def __post_init__(self):
-        self.plan = select(self.graph, self.train)
+        self.plan = select(self.graph, self.train, loss=self.loss)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
-        self.samples = random.integers(-128, 128, (STEPS, *shape), np.int8)
-        self.labels = random.integers(0, self.graph.tensors[self.graph.output].size, STEPS)
+        self.samples = random.integers(-128, 128, (self.steps, *shape), np.int8)
+        outputs = self.graph.tensors[self.graph.output].size
+        self.labels = random.integers(0, outputs, self.steps)
+        if not self.loss.takes_class:
+            self.labels = random.integers(-128, 128, (self.steps, outputs), np.int8)
+            self.labels[::3] //= 32
         write_firmware(self.folder, self.graph, self.plan, self.memory, self.target, self.samples[:3])
 
     @cached_property
     def learnt(self) -> bytes:
-        """The parameter block of the reference after `STEPS` steps."""
+        """The parameter block of the reference after its steps."""
         trainer = ReferenceTrainer(self.graph, self.plan)
         for sample, label in zip(self.samples, self.labels, strict=True):
-            trainer.step(sample, int(label))
+            trainer.step(sample, int(label) if self.loss.takes_class else label)
         return trainer.parameter_block()
 
     def build(self, core, toolchain="auto", **options) -> BuildReport:
         return build_project(self.folder, core, toolchain, **options)
 
-    def lessons(self, count=STEPS) -> list[Request]:
-        return [protocol.learn(s, int(y)) for s, y in zip(self.samples[:count], self.labels[:count], strict=True)]
+    def lessons(self, count=None) -> list[Request]:
+        samples, labels = self.samples[:count], self.labels[:count]
+        if self.loss.takes_class:
+            return lessons_of(Samples(samples, labels))
+        return lessons_of(Samples(samples, None, labels))
 
     def learn(self, runner) -> bytes:
-        """The parameter block of a firmware after `STEPS` steps."""
+        """The parameter block of a firmware after the same steps."""
         requests = [Request(Command.SELF_TEST), *self.lessons(), Request(Command.READ_PARAMETERS)]
         return list(exchange(runner, requests))[-1].payload
 

@@ -7,11 +7,15 @@ from rct_tflite.errors import FitError, RecipeError
 from rct_tflite.planning.fit import check_fit
 from rct_tflite.planning.memory import Buffer, place, plan_memory
 from rct_tflite.planning.selection import select
+from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Memory
 from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
+from tests.tflite.one_op import branched
 
 GRAPHS = {
+    "branches": branched(),
     "dense": dense_digits(bits=6),
     "conv": conv_digits(bits=8, per_channel=True),
     "average": GraphBuilder((6, 6, 2)).conv(4).average_pool().reshape(36).dense(3, bits=5).graph(),
@@ -23,11 +27,25 @@ GRAPHS = {
 def test_no_two_living_buffers_overlap(name, train):
     graph = GRAPHS[name]
     memory = plan_memory(graph, select(graph, train))
+    assert len({p.buffer.name for p in memory.placements}) == len(memory.placements)
     for a, b in itertools.combinations(memory.placements, 2):
         together = a.buffer.first <= b.buffer.last and b.buffer.first <= a.buffer.last
         apart = a.offset + a.buffer.size <= b.offset or b.offset + b.buffer.size <= a.offset
         assert apart or not together
     assert all(p.offset % 4 == 0 and p.offset + p.buffer.size <= memory.arena_bytes for p in memory.placements)
+
+
+def test_ops_work_in_place_over_what_nothing_reads_any_more():
+    graph = GRAPHS["branches"]
+    conv, inner, tanh, add, mul, joined, last = (op.output for op in graph.ops)
+    forward = plan_memory(graph, TrainingPlan((), 0.1, Rounding.STOCHASTIC)).activations
+    assert forward[tanh] == inner  # its input has one reader
+    assert forward[add] == forward[tanh]  # the other operand is read once more
+    assert forward[mul] == mul  # CONCATENATION reads its input, too
+    assert forward[last] == joined
+    training = plan_memory(graph, select(graph, "all")).activations
+    assert (training[tanh], training[last]) == (tanh, last)  # slopes are those of the inputs
+    assert conv == training[conv]
 
 
 def test_buffers_that_never_meet_share_memory():
@@ -74,6 +92,19 @@ def test_selection_that_cannot_be_read(train):
 def test_learning_rate_that_is_none(rate):
     with pytest.raises(RecipeError, match="learning rate must be above 0"):
         select(GRAPHS["conv"], "all", rate)
+
+
+def test_loss_that_is_unknown():
+    assert select(GRAPHS["conv"], "all", loss="huber").loss is Loss.HUBER
+    with pytest.raises(RecipeError, match="Unknown loss.*Received: 'hinge'"):
+        select(GRAPHS["conv"], "all", loss="hinge")
+
+
+def test_a_target_has_a_place_until_the_loss():
+    graph = GRAPHS["conv"]
+    placements = plan_memory(graph, select(graph, "all", loss="huber")).placements
+    spans = {p.buffer.name: (p.buffer.size, p.buffer.first, p.buffer.last) for p in placements}
+    assert spans["target"] == (10, 0, len(graph.ops))
 
 
 def test_fit_says_by_how_much_and_what_is_largest():

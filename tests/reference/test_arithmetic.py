@@ -7,7 +7,8 @@ import pytest
 
 from rct_tflite.errors import DataError, QuantizationError, RecipeError, UnsupportedLayerError
 from rct_tflite.reference import gradients
-from rct_tflite.reference.constants import backward_constants, exp_table, forward_constants
+from rct_tflite.reference.backward import backward_constants
+from rct_tflite.reference.constants import exp_table, forward_constants
 from rct_tflite.reference.gradients import GAIN_UNSET, scale_input_error, softmax_cross_entropy
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows, row_bytes, unpack_rows

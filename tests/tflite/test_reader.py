@@ -15,6 +15,7 @@ from rct_tflite.tflite.oracle import layer_outputs
 from rct_tflite.tflite.patch import find_weights, replace_weights
 from rct_tflite.tflite.reader import read_graph, unique_identifiers
 from tests.tflite.networks import exported
+from tests.tflite.one_op import ModelBuilder, Quantised, one_op
 
 
 def quantise(*layers, batch=1, integer=True):
@@ -93,11 +94,11 @@ def test_new_weights_where_biases_are_absent_or_shared():
 
 def test_every_unsupported_op_is_named():
     model = quantise(
-        keras.layers.DepthwiseConv2D(3, name="depth"),
+        keras.layers.UpSampling2D(2),
         keras.layers.Flatten(),
-        keras.layers.Dense(2, activation="sigmoid"),
+        keras.layers.Dense(2, activation="elu"),
     )
-    with pytest.raises(UnsupportedLayerError, match=r"DEPTHWISE_CONV_2D \(tensor .*; LOGISTIC \(tensor") as raised:
+    with pytest.raises(UnsupportedLayerError, match=r"TILE \(tensor .*; ELU \(tensor") as raised:
         read_graph(model)
     assert all(kind.name in str(raised.value) for kind in OpKind)
 
@@ -177,7 +178,8 @@ def set_inputs(index, inputs):
         (set_quantization(3, "zeroPoint", [128]), ModelFileError, "out of int8"),
         (set_quantization(4, "scale", [1.0]), UnsupportedLayerError, "keep its input's scale"),
         (set_inputs(0, [0]), ModelFileError, "wrong number of tensors"),
-        (set_inputs(1, [0]), UnsupportedLayerError, "not a chain"),
+        (set_inputs(1, [0]), ModelFileError, "does not follow"),
+        (set_inputs(1, [16]), UnsupportedLayerError, "which no op before it writes"),
         (set_inputs(1, [77]), ModelFileError, "no tensor 77"),
         (lambda model, subgraph: setattr(subgraph, "outputs", [3]), UnsupportedLayerError, "does not write the output"),
         (lambda model, subgraph: setattr(subgraph, "inputs", [0, 3]), UnsupportedLayerError, "one input"),
@@ -189,6 +191,70 @@ def set_inputs(index, inputs):
 def test_contradictions_are_named(change, error, message):
     with pytest.raises(error, match=message):
         read_graph(edited(change))
+
+
+def test_an_op_that_leads_nowhere_is_named():
+    builder, vector = ModelBuilder(), Quantised((1, 4), 0.1)
+    source = builder.tensor(vector)
+    unread = builder.op(OpKind.RELU, [source], vector)
+    model = builder.model(source, builder.op(OpKind.RELU, [source], vector))
+    with pytest.raises(UnsupportedLayerError, match=rf"Received: \['t{unread}'\], which is never read"):
+        read_graph(model)
+
+
+def kept(shape, scale=0.1):
+    return Quantised(shape, scale, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "output", "attributes", "error", "message"),
+    [
+        (
+            OpKind.ADD,
+            [kept((1, 4, 4, 2)), Quantised.constant(np.ones((4, 4, 1), np.int8))],
+            kept((1, 4, 4, 2)),
+            {},
+            ModelFileError,
+            "fit together",
+        ),
+        (
+            OpKind.CONCATENATION,
+            [kept((1, 4)), kept((1, 4))],
+            kept((2, 4)),
+            {"axis": 0},
+            UnsupportedLayerError,
+            "batch 1",
+        ),
+        (
+            OpKind.CONCATENATION,
+            [kept((1, 4)), kept((1, 4), 0.2)],
+            kept((1, 8)),
+            {"axis": 1},
+            UnsupportedLayerError,
+            "keep",
+        ),
+        (OpKind.SOFTMAX, [kept((1, 4))], kept((1, 4)), {"beta": 1.0}, UnsupportedLayerError, "scale 0.00390625"),
+        (
+            OpKind.MEAN,
+            [kept((1, 4, 4, 2)), Quantised.constant(np.array([3], np.int32))],
+            kept((1, 4, 4)),
+            {},
+            UnsupportedLayerError,
+            "over height and width",
+        ),
+        (
+            OpKind.PAD,
+            [kept((1, 4)), Quantised.constant(np.array([[0, 0], [-1, 2]], np.int32))],
+            kept((1, 5)),
+            {},
+            ModelFileError,
+            "impossible padding",
+        ),
+    ],
+)
+def test_ops_that_do_not_fit_are_explained(kind, inputs, output, attributes, error, message):
+    with pytest.raises(error, match=message):
+        read_graph(one_op(kind, inputs, output, **attributes))
 
 
 def test_an_unchanged_copy_is_equal():

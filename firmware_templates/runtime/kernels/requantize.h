@@ -30,17 +30,23 @@ static inline rct_requant_channel_t rct_requant_channel(const rct_requant_t *req
     return result;
 }
 
-static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
+/* value * multiplier * 2**(left - right - 31), rounded twice. */
+static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left, int32_t right)
 {
-    if (channel->left > 0) {
-        const int32_t limit = INT32_MAX >> channel->left;
-        acc = rct_clamp(acc, -limit, limit) * (1 << channel->left);
+    if (left > 0) {
+        const int32_t limit = INT32_MAX >> left;
+        value = rct_clamp(value, -limit, limit) * (1 << left);
     }
-    const int32_t high = (int32_t)(((int64_t)acc * channel->multiplier + (1 << 30)) >> 31);
-    const uint32_t mask = (1u << channel->right) - 1u;
+    const int32_t high = (int32_t)(((int64_t)value * multiplier + (1 << 30)) >> 31);
+    const uint32_t mask = (1u << right) - 1u;
     const uint32_t remainder = (uint32_t)high & mask;
     const uint32_t half = (mask >> 1) + (high < 0 ? 1u : 0u); /* halves go away from zero */
-    const int32_t rounded = (high >> channel->right) + (remainder > half ? 1 : 0);
+    return (high >> right) + (remainder > half ? 1 : 0);
+}
+
+static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
+{
+    const int32_t rounded = rct_scale(acc, channel->multiplier, channel->left, channel->right);
     return (int8_t)(rct_clamp(rounded, channel->low, channel->high) + channel->zero_point);
 }
 

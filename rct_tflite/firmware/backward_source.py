@@ -1,0 +1,211 @@
+"""The backward half of model.c: tables, structs and calls of every op that a training step comes by."""
+
+import math
+
+from rct_tflite.firmware.forward_source import KERNELS
+from rct_tflite.firmware.source import ModelSource, Names
+from rct_tflite.firmware.tables import struct_text
+from rct_tflite.planning.lifetimes import in_execution_order, moves_nothing
+from rct_tflite.reference.backward import (
+    BackwardConstants,
+    BackwardStep,
+    Merge,
+    Passage,
+    StepMultiplier,
+    backward_steps,
+    gain_of_merge,
+    gain_of_sum,
+)
+from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.losses import loss_tensor
+from rct_tflite.reference.tables import slope_table
+from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, TableOptions
+from rct_tflite.spec.quantization import Rounding
+
+
+def add_backward(names: Names, source: ModelSource) -> None:
+    """Adds the whole backward pass to the source of model.c."""
+    graph = names.graph
+    steps = backward_steps(graph, names.plan)
+    read = loss_tensor(graph, names.plan.loss)
+    if read in names.memory.exponents:
+        source.backward.append(f"{names.exponent(read)} = backward.exponent;")
+    for number, step in enumerate(steps, start=len(graph.ops) + 1):
+        _Backward(names, source, step, number).add()
+
+
+class _Backward:
+    """One op."""
+
+    def __init__(self, names: Names, source: ModelSource, step: BackwardStep, number: int) -> None:
+        self._names = names
+        self._graph = names.graph
+        self._source = source
+        self._step = step
+        self._number = number
+        self._op: Op = step.op
+        self._name = names.ops[step.op.name]
+        self._error = names.error(step.op.output)
+        self._count = names.graph.tensors[step.op.output].size
+
+    def add(self) -> None:
+        op = self._op
+        kept = op.output in self._names.memory.exponents
+        if kept:
+            self._line(f"backward.exponent = {self._names.exponent(op.output)};")
+        self._mask()
+        ordered = in_execution_order(self._step, self._names.memory.errors)
+        if not ordered:
+            self._grad_call("NULL")
+        changed = False
+        for passage in ordered:
+            if changed:
+                self._line(f"backward.exponent = {self._names.exponent(op.output)};")
+            self._pass(passage)
+            changed = passage.changes_exponent
+
+    def _mask(self) -> None:
+        c = forward_constants(self._graph, self._op)
+        if c.masks_low:
+            high = c.act_max if c.masks_high else 128
+            output = self._names.operand(self._op.output)
+            self._line(f"rct_mask({output}, {self._count}, {c.act_min}, {high}, {self._error});")
+
+    def _pass(self, passage: Passage) -> None:
+        """Adds the call that hands the error to one input, and what becomes of it there."""
+        target = self._names.error(passage.tensor)
+        if passage.merge is None:
+            self._hand(passage, target)
+            if passage.moved:
+                self._line(f"backward.exponent += {-passage.moved};")
+            if passage.tensor in self._names.memory.exponents:
+                self._line(f"{self._names.exponent(passage.tensor)} = backward.exponent;")
+            return
+        arriving = self._error
+        if not moves_nothing(self._op, passage):
+            arriving = f"PART_{passage.tensor}_{self._number}"
+            self._hand(passage, arriving)
+        self._merge(passage, passage.merge, arriving, target)
+
+    def _merge(self, passage: Passage, merge: Merge, arriving: str, target: str) -> None:
+        struct = self._source.add_struct(
+            "rct_merge_t",
+            f"merge_{self._name}_{passage.position}",
+            ratio=f"{{{merge.ratios[0]}, {merge.ratios[1]}}}",
+            exponent=f"{{{merge.exponents[0]}, {merge.exponents[1]}}}",
+            gain=self._names.gain(gain_of_merge(self._op, passage)),
+        )
+        count, exponent = self._graph.tensors[passage.tensor].size, self._names.exponent(passage.tensor)
+        self._line(f"rct_merge_errors({struct}, {arriving}, {count}, &backward, {target}, &{exponent});")
+
+    def _hand(self, passage: Passage, target: str) -> None:
+        kind = self._op.kind
+        if moves_nothing(self._op, passage):
+            if target != self._error:
+                self._line(f"rct_copy({target}, {self._error}, {self._count});")
+        elif self._op.has_weights:
+            self._grad_call(target)
+        elif kind in PAIR_KINDS:
+            self._pair(passage, target)
+        elif kind in TABLE_KINDS:
+            self._table(target)
+        elif kind is OpKind.CONCATENATION:
+            self._concatenation(passage.position, target)
+        elif kind is OpKind.MAX_POOL_2D:
+            source = self._names.operand(self._op.inputs[0])
+            self._line(f"rct_max_pool_2d_grad(&op_{self._name}, {source}, {self._error}, {target});")
+        else:
+            kernel = {OpKind.MEAN: "rct_mean", OpKind.PAD: "rct_pad"}.get(kind, "rct_average_pool_2d")
+            self._line(f"{kernel}_grad(&op_{self._name}, {self._error}, {target});")
+
+    def _line(self, statement: str) -> None:
+        self._source.backward.append(statement)
+
+    def _pair(self, passage: Passage, target: str) -> None:
+        op, graph = self._op, self._graph
+        if not passage.rescales:
+            self._line(f"rct_negate_errors({self._error}, {self._count}, {target});")
+            return
+        other = op.inputs[1 - passage.position]
+        multiplies = op.kind is OpKind.MUL
+        grad = self._source.add_struct(
+            "rct_pair_grad_t",
+            f"grad_{self._name}_{passage.position}",
+            count=self._count,
+            operand=graph.tensors[passage.tensor].size,
+            other=graph.tensors[other].size if multiplies else 0,
+            other_zero_point=graph.tensors[other].zero_point if multiplies else 0,
+            negative="true" if op.kind is OpKind.SUB and passage.position == 1 else "false",
+            gain=self._names.gain(gain_of_sum(op, passage)),
+            sums="SUMS",
+        )
+        factor = self._names.operand(other) if multiplies else "NULL"
+        self._line(f"rct_pair_grad({grad}, {factor}, {self._error}, &backward, {target});")
+
+    def _table(self, target: str) -> None:
+        op = self._op
+        assert isinstance(op.options, TableOptions)
+        slopes, bits = slope_table(op.kind, op.options.alpha, self._graph.tensors[op.inputs[0]])
+        self._source.add_table(f"slopes_{self._name}", "int8_t", f"{op.name}: 2**{bits} * derivative", slopes)
+        source = self._names.operand(op.inputs[0])
+        self._line(f"rct_table_grad(slopes_{self._name}, {source}, {self._error}, {self._count}, {target});")
+
+    def _concatenation(self, position: int, target: str) -> None:
+        op, graph = self._op, self._graph
+        assert isinstance(op.options, ConcatenationOptions)
+        rows = math.prod(graph.tensors[op.output].shape[: op.options.axis])
+        widths = [graph.tensors[index].size // rows for index in op.inputs]
+        blocks = self._source.add_struct(
+            "rct_blocks_t",
+            f"grad_{self._name}_{position}",
+            rows=rows,
+            width=widths[position],
+            from_stride=self._count // rows,
+            to_stride=widths[position],
+        )
+        self._line(f"rct_copy_blocks({blocks}, {self._error} + {sum(widths[:position])}, {target});")
+
+    def _grad_call(self, target: str) -> None:
+        assert self._step.constants is not None
+        grad = self._grad(self._step.constants)
+        source = self._names.operand(self._op.inputs[0])
+        kernel = KERNELS[self._op.kind]
+        self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
+
+    def _grad(self, c: BackwardConstants) -> str:
+        name, ratio = self._name, "NULL"
+        if c.ratio is not None:
+            ratio = f"ratio_{name}"
+            comment = f"{self._op.name}: scale of each channel, 2**14 = the largest"
+            self._source.add_table(ratio, "int16_t", comment, c.ratio)
+        learn = "NULL"
+        if c.weight_step is not None and c.bias_step is not None:
+            learn = self._learn(c, c.weight_step, c.bias_step)
+        return self._source.add_struct(
+            "rct_grad_t",
+            f"grad_{name}",
+            scale=struct_text(ratio=ratio, guard_bits=c.guard_bits),
+            learn=learn,
+            gain=self._names.gain(self._op.name),
+            row=self._names.row(self._op),
+            sums="SUMS",
+        )
+
+    def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
+        stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
+        return self._source.add_struct(
+            "rct_learn_t",
+            f"learn_{self._name}",
+            rows=f"ROWS_{self._name.upper()}",
+            bias=f"BIAS_{self._name.upper()}",
+            weight_step=self._multiplier("weight", weights),
+            bias_step=self._multiplier("bias", bias),
+            bias_limit=c.bias_limit,
+            stochastic="true" if stochastic else "false",
+        )
+
+    def _multiplier(self, what: str, step: StepMultiplier) -> str:
+        mantissa, shift = f"step_mantissa_{what}_{self._name}", f"step_shift_{what}_{self._name}"
+        self._source.add_table(mantissa, "int16_t", f"{self._op.name}: {what} update", step.mantissa)
+        self._source.add_table(shift, "int8_t", f"{self._op.name}: {what} update", step.shift)
+        return struct_text(mantissa=mantissa, shift=shift, per_channel=int(step.mantissa.size > 1))

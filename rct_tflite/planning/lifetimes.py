@@ -1,0 +1,206 @@
+"""Which buffers a step needs, how long each lives, and which tensors share one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps, gain_of_merge, gain_of_sum
+from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.losses import loss_tensor
+from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
+from rct_tflite.spec.training_plan import TrainingPlan
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of the arena that is in use from step `first` to step `last`.
+
+    Steps count the forward ops, then the loss, then the backward ops from the last to the deepest.
+    """
+
+    name: str
+    size: int
+    first: int
+    last: int
+
+
+def in_execution_order(step: BackwardStep, errors: Mapping[int, int]) -> list[Passage]:
+    """Returns an op's passages, the one that works in place last: it destroys what the others read.
+
+    Args:
+        step: The op.
+        errors: From `Lifetimes`: under which tensor the error at each tensor is stored.
+    """
+    home = errors[step.op.output]
+    return sorted(step.passages, key=lambda passage: errors[passage.tensor] == home)
+
+
+def moves_nothing(op: Op, passage: Passage) -> bool:
+    """Whether the error at an input is that at the output, number by number."""
+    if op.kind in (OpKind.RESHAPE, OpKind.QUANTIZE):
+        return True
+    plain = op.kind is OpKind.ADD or (op.kind is OpKind.SUB and passage.position == 0)
+    return plain and not passage.rescales
+
+
+class Lifetimes:
+    """Collects the buffers of one network.
+
+    Args:
+        graph: The network.
+        plan: What learns.
+
+    Attributes:
+        steps: The backward pass.
+        activations: Per computed tensor, the tensor under which its bytes are stored: RESHAPE moves nothing, and ops
+            work in place over an operand that nothing else reads any more.
+        errors: Per tensor with an error, the tensor under which the error is stored.
+        exponents: Tensors whose error's exponent must be kept while other ops run, in order of need.
+        gains: Names of the gains, in the order of the graph and then of need.
+    """
+
+    def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
+        self._graph = graph
+        self._trained = plan.trained
+        self._reads = loss_tensor(graph, plan.loss)
+        self._takes_target = bool(plan.trained) and not plan.loss.takes_class
+        self._loss = len(graph.ops)
+        self.steps = backward_steps(graph, plan)
+        self._uses = list(self._all_uses())
+        self.activations = self._shared_activations()
+        self.errors = self._shared_errors()
+        self.exponents = self._kept_exponents()
+        self.gains = self._gains()
+
+    def buffers(self) -> list[Buffer]:
+        """Returns every buffer of inference and of a training step."""
+        graph = self._graph
+        last = self._loss + len(self.steps)
+        result = [*self._activation_buffers(), *self._error_buffers(), *self._part_buffers()]
+        row = max((graph.row_shape(op)[1] for op in graph.ops if op.has_weights and graph.bits_of(op) != 8), default=0)
+        if row:
+            result.append(Buffer("row", row, 0, last))
+        if self._takes_target:
+            result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
+        if self.steps:
+            result.append(Buffer("sums", 4 * self._sums(), self._loss, last))
+        return result
+
+    def _all_uses(self) -> Iterator[tuple[int, int]]:
+        """Yields (step, tensor) of every read and write of an activation."""
+        graph = self._graph
+        yield from ((0, graph.input), (self._loss, self._reads), (self._loss, graph.output))
+        for number, op in enumerate(graph.ops):
+            yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
+        for number, step in enumerate(self.steps, start=self._loss + 1):
+            op = step.op
+            if op.name in self._trained or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
+                yield number, op.inputs[0]
+            if op.kind is OpKind.MUL:
+                others = {op.inputs[1 - passage.position] for passage in step.passages}
+                yield from ((number, tensor) for tensor in others & set(graph.sources(op)))
+            if forward_constants(graph, op).masks_low:
+                yield number, op.output
+
+    def _shared_activations(self) -> dict[int, int]:
+        last_use: dict[int, int] = {}
+        for step, tensor in self._uses:
+            last_use[tensor] = max(step, last_use.get(tensor, step))
+        owners = {self._graph.input: self._graph.input}
+        for number, op in enumerate(self._graph.ops):
+            owners[op.output] = op.output
+            if op.kind is OpKind.RESHAPE:
+                owners[op.output] = owners[op.inputs[0]]
+            elif op.kind in PAIR_KINDS or op.kind in TABLE_KINDS:
+                size = self._graph.tensors[op.output].size
+                for source in self._graph.sources(op):
+                    group = [tensor for tensor, owner in owners.items() if owner == owners[source]]
+                    dead = all(last_use[tensor] <= number for tensor in group if tensor != op.output)
+                    if dead and self._graph.tensors[source].size == size:
+                        owners[op.output] = owners[source]
+                        break
+        return owners
+
+    def _shared_errors(self) -> dict[int, int]:
+        """An error that nothing else reads stays where it is, if the op moves nothing or works in place."""
+        owners = {self._reads: self._reads}
+        for step in self.steps:
+            twice = len({passage.tensor for passage in step.passages}) < len(step.passages)
+            candidates = [p for p in step.passages if p.merge is None and self._works_in_place(step.op, p)]
+            for passage in step.passages:
+                owners.setdefault(passage.tensor, passage.tensor)
+            if candidates and (not twice or step.op.kind is OpKind.RESHAPE):
+                owners[candidates[-1].tensor] = owners[step.op.output]
+        return owners
+
+    def _works_in_place(self, op: Op, passage: Passage) -> bool:
+        same = self._graph.tensors[passage.tensor].size == self._graph.tensors[op.output].size
+        return same and (op.kind is OpKind.RESHAPE or op.kind in PAIR_KINDS or op.kind in TABLE_KINDS)
+
+    def _kept_exponents(self) -> list[int]:
+        kept: list[int] = []
+        for number, step in enumerate(self.steps):
+            ordered = in_execution_order(step, self.errors)
+            if any(passage.changes_exponent for passage in ordered[:-1]):
+                kept.append(step.op.output)  # a passage changes the exponent that the next one starts from
+            following = self.steps[number + 1].op.output if number + 1 < len(self.steps) else None
+            for passage in ordered:
+                flows = passage is ordered[-1] and passage.merge is None and passage.tensor == following
+                if not flows:
+                    kept.append(passage.tensor)
+        return list(dict.fromkeys(kept))
+
+    def _gains(self) -> list[str]:
+        weighted = [step.op.name for step in reversed(self.steps) if step.op.has_weights and step.passages]
+        others = []
+        for step in self.steps:
+            for passage in step.passages:
+                if passage.rescales and not step.op.has_weights:
+                    others.append(gain_of_sum(step.op, passage))
+                if passage.merge is not None:
+                    others.append(gain_of_merge(step.op, passage))
+        return weighted + others
+
+    def _activation_buffers(self) -> list[Buffer]:
+        spans: dict[int, list[int]] = {}
+        for step, tensor in self._uses:
+            spans.setdefault(self.activations[tensor], []).append(step)
+        return [
+            Buffer(f"act:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
+            for tensor, steps in spans.items()
+        ]
+
+    def _error_buffers(self) -> list[Buffer]:
+        """Lists the error at each tensor: written by the ops that read it or the loss, read by the op that made it."""
+        spans: dict[int, list[int]] = {}
+        if self.steps:
+            spans[self._reads] = [self._loss]
+        for number, step in enumerate(self.steps, start=self._loss + 1):
+            for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
+                spans.setdefault(self.errors[tensor], []).append(number)
+        return [
+            Buffer(f"err:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
+            for tensor, steps in spans.items()
+        ]
+
+    def _part_buffers(self) -> list[Buffer]:
+        """Lists errors that are added to one that is there, and cannot be read where they are.
+
+        An op that reads a tensor twice hands one back after the other, in the same buffer.
+        """
+        parts = [
+            Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
+            for number, step in enumerate(self.steps, start=self._loss + 1)
+            for passage in step.passages
+            if passage.merge is not None and not moves_nothing(step.op, passage)
+        ]
+        return list(dict.fromkeys(parts))
+
+    def _sums(self) -> int:
+        graph = self._graph
+        sizes = [graph.tensors[self._reads].size]
+        for step in self.steps:
+            if step.op.has_weights:
+                sizes.append(graph.row_shape(step.op)[1])
+            else:
+                sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
+        return max(sizes)

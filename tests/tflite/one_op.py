@@ -1,0 +1,115 @@
+"""`.tflite` files of one op each, or a few, written straight into the schema: any scales, shapes and constants."""
+
+import numpy as np
+
+from rct_tflite.spec.graph import OpKind
+from rct_tflite.tflite.flatfile import pack_model, schema
+from rct_tflite.tflite.reader import read_graph
+
+OPTIONS = {
+    OpKind.ADD: "Add",
+    OpKind.SUB: "Sub",
+    OpKind.MUL: "Mul",
+    OpKind.CONCATENATION: "Concatenation",
+    OpKind.CONV_2D: "Conv2D",
+    OpKind.DEPTHWISE_CONV_2D: "DepthwiseConv2D",
+    OpKind.TRANSPOSE_CONV: "TransposeConv",
+    OpKind.FULLY_CONNECTED: "FullyConnected",
+    OpKind.MEAN: "Reducer",
+    OpKind.SOFTMAX: "Softmax",
+    OpKind.LEAKY_RELU: "LeakyRelu",
+}
+INT8, INT32 = 9, 2
+
+
+class Quantised:
+    """A tensor: computed where `data` is None; one scale, or one per slice along `axis`."""
+
+    def __init__(self, shape, scale=1.0, zero_point=0, data=None, axis=0):
+        self.shape, self.data, self.axis = tuple(shape), data, axis
+        self.scales = np.atleast_1d(np.asarray(scale, np.float32))
+        self.zero_points = np.full(self.scales.size, zero_point, np.int64)
+
+    @classmethod
+    def constant(cls, data, scale=1.0, zero_point=0, axis=0):
+        return cls(data.shape, scale, zero_point, data, axis)
+
+
+class ModelBuilder:
+    """Writes ops one after the other; tensors are numbered as they come."""
+
+    def __init__(self):
+        self.tensors, self.buffers, self.codes, self.operators = [], [schema().BufferT()], [], []
+
+    def tensor(self, tensor: Quantised) -> int:
+        fb, buffer, kind = schema(), 0, INT8
+        if tensor.data is not None:
+            kind = INT8 if tensor.data.dtype == np.int8 else INT32
+            self.buffers.append(fb.BufferT(data=np.frombuffer(tensor.data.tobytes(), np.uint8)))
+            buffer = len(self.buffers) - 1
+        quantization = fb.QuantizationParametersT(
+            scale=tensor.scales, zeroPoint=tensor.zero_points, quantizedDimension=tensor.axis
+        )
+        name = f"t{len(self.tensors)}"
+        self.tensors.append(
+            fb.TensorT(
+                shape=list(tensor.shape), type=kind, buffer=buffer, name=name, quantization=quantization, hasRank=True
+            )
+        )
+        return len(self.tensors) - 1
+
+    def op(self, kind: OpKind, inputs, output: Quantised, **attributes) -> int:
+        fb = schema()
+        numbers = [i if isinstance(i, int) else self.tensor(i) for i in inputs]
+        result = self.tensor(output)
+        options = OPTIONS.get(kind)
+        operator = fb.OperatorT(opcodeIndex=len(self.codes), inputs=numbers, outputs=[result])
+        if options is not None:
+            operator.builtinOptions = getattr(fb, f"{options}OptionsT")(**attributes)
+            operator.builtinOptionsType = getattr(fb.BuiltinOptions, f"{options}Options")
+        code = min(kind.value, 127)
+        self.codes.append(fb.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=kind.value, version=1))
+        self.operators.append(operator)
+        return result
+
+    def model(self, source: int, output: int) -> bytes:
+        fb = schema()
+        subgraph = fb.SubGraphT(
+            tensors=self.tensors, inputs=[source], outputs=[output], operators=self.operators, name="main"
+        )
+        return pack_model(
+            fb.ModelT(version=3, operatorCodes=self.codes, subgraphs=[subgraph], buffers=self.buffers, description="")
+        )
+
+
+def one_op(kind: OpKind, inputs, output: Quantised, **attributes) -> bytes:
+    """A model whose first input is the network's; further computed inputs come from it through QUANTIZE."""
+    builder, numbers, source = ModelBuilder(), [], None
+    for tensor in inputs:
+        if tensor is None:
+            numbers.append(-1)
+        elif tensor.data is None and source is not None:
+            numbers.append(builder.op(OpKind.QUANTIZE, [source], tensor))
+        else:
+            numbers.append(builder.tensor(tensor))
+            source = numbers[-1] if tensor.data is None else source
+    return builder.model(source, builder.op(kind, numbers, output, **attributes))
+
+
+def branched():
+    """Tensors with two and three readers, ops that can work in place and ops that cannot."""
+    random, image = np.random.default_rng(0), (1, 6, 6, 4)
+    builder = ModelBuilder()
+
+    def conv(source):
+        weights = Quantised.constant(random.integers(-127, 128, (4, 3, 3, 4), np.int8), 0.01)
+        options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
+        return builder.op(OpKind.CONV_2D, [source, weights], Quantised(image, 0.1), **options)
+
+    source = builder.tensor(Quantised(image, 0.1))
+    first = conv(source)
+    second = builder.op(OpKind.TANH, [conv(first)], Quantised(image, 1 / 128))
+    third = builder.op(OpKind.ADD, [first, second], Quantised(image, 0.1))
+    fourth = builder.op(OpKind.MUL, [third, third], Quantised(image, 0.1))
+    joined = builder.op(OpKind.CONCATENATION, [third, fourth, first], Quantised((1, 6, 6, 12), 0.1), axis=3)
+    return read_graph(builder.model(source, builder.op(OpKind.RELU, [joined], Quantised((1, 6, 6, 12), 0.1))))
