@@ -59,7 +59,7 @@ static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t chann
     const int32_t depth = op->weights.depth;
     const int8_t *weights = rct_weights_run(&op->weights, channel, 0, depth, 0);
     const int32_t *bias = &op->weights.bias[channel];
-    const int32_t zero_point = op->input_zero_point;
+    const int32_t offset = -op->input_zero_point;
     rct_requant_channel_t requant[4];
     for (int32_t i = 0; i < 4; i++) {
         requant[i] = rct_requant_channel(&op->requant, channel + i);
@@ -70,7 +70,7 @@ static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t chann
             overlap_t o = overlap_of(window, &cells, weights, input);
             int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
             for (; o.rows > 0; o.rows--) {
-                rct_dot_4(o.weights, depth, o.input, o.count, zero_point, acc);
+                rct_dot_4(o.weights, depth, o.input, o.count, offset, acc);
                 o.weights += o.weights_stride;
                 o.input += o.input_stride;
             }

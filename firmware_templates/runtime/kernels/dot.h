@@ -22,23 +22,24 @@ static inline int32_t rct_dot(const int8_t *restrict weights, const int8_t *rest
     return acc;
 }
 
-/* Four rows of int8, `depth` apart: the input is read once, and where it is 0, as half of them are behind a
- * RELU, nothing is added. Counting down to 0 costs no comparison. */
-static inline void rct_dot_4(const int8_t *restrict weights, int32_t depth, const int8_t *restrict input,
-                             int32_t count, int32_t zero_point, int32_t *restrict acc)
+/* acc + sum of weights[i] * (input[i] + offset) for four rows of int8, `stride` apart: the input is read once,
+ * and where it is 0, as half of them are behind a RELU, nothing is added. `offset` is minus the zero point: the
+ * flags of an addition tell 0. Counting down to 0 costs no comparison. */
+static inline void rct_dot_4(const int8_t *restrict weights, int32_t stride, const int8_t *restrict input,
+                             int32_t count, int32_t offset, int32_t *restrict acc)
 {
-    const int8_t *restrict row_1 = weights + depth;
-    const int8_t *restrict row_2 = row_1 + depth;
-    const int8_t *restrict row_3 = row_2 + depth;
-    const int32_t offset = -zero_point;
+    const int8_t *row_1 = weights + stride;
+    const int8_t *row_2 = row_1 + stride;
+    const int8_t *row_3 = row_2 + stride;
     int32_t acc_0 = acc[0], acc_1 = acc[1], acc_2 = acc[2], acc_3 = acc[3];
-    while (--count >= 0) {
-        const int32_t value = input[count] + offset; /* an addition: its flags tell 0 */
+    uint32_t i = (uint32_t)count; /* unsigned: gcc keeps one index, not four pointers */
+    while (i-- > 0) {
+        const int32_t value = input[i] + offset;
         if (value != 0) {
-            acc_0 += weights[count] * value;
-            acc_1 += row_1[count] * value;
-            acc_2 += row_2[count] * value;
-            acc_3 += row_3[count] * value;
+            acc_0 += weights[i] * value;
+            acc_1 += row_1[i] * value;
+            acc_2 += row_2[i] * value;
+            acc_3 += row_3[i] * value;
         }
     }
     acc[0] = acc_0;

@@ -16,7 +16,14 @@ static void write_outputs(const rct_fully_connected_t *op, const int32_t *acc, i
     }
 }
 
-/* Four rows of 8 bits at a time, at least four in all. The last four begin early: some are computed twice. */
+/* rct_dot_4() with all registers to itself. */
+RCT_APART void dot_four(const int8_t *weights, int32_t stride, const int8_t *input, int32_t count,
+                        int32_t offset, int32_t *acc)
+{
+    rct_dot_4(weights, stride, input, count, offset, acc);
+}
+
+/* At least four rows of 8 bits. The last four begin early: some are computed twice. */
 static void run_fours(const rct_fully_connected_t *op, const int8_t *input, int8_t *output)
 {
     const int32_t depth = op->weights.depth;
@@ -26,7 +33,7 @@ static void run_fours(const rct_fully_connected_t *op, const int8_t *input, int8
         const int8_t *weights = (const int8_t *)&op->weights.rows[(uint32_t)channel * (uint32_t)depth];
         const int32_t *bias = &op->weights.bias[channel];
         int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
-        rct_dot_4(weights, depth, input, depth, op->input_zero_point, acc);
+        dot_four(weights, depth, input, depth, -op->input_zero_point, acc);
         write_outputs(op, acc, channel, 4, output);
     }
 }

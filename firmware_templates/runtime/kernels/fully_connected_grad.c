@@ -8,37 +8,51 @@
 /* ---- input error: for each input, what every channel that it fed hands back ------------------------- */
 
 /* Sums of four inputs, from number `first` on. */
-static void sum_four(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
-                     int32_t first, int32_t *restrict sums)
+RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
+                         int32_t first, bool is_packed, int32_t *restrict sums)
 {
     const int32_t bits = op->weights.bits;
+    const int32_t channels = op->weights.channels;
+    const int32_t row_bytes = op->weights.row_bytes;
     const int32_t place = first * bits;
-    const uint8_t *packed = &op->weights.rows[place / 8];
+    const uint8_t *packed = &op->weights.rows[is_packed ? place / 8 : first];
+    const rct_error_scale_t copy = *scale;
     int32_t sum_0 = 0, sum_1 = 0, sum_2 = 0, sum_3 = 0;
-    for (int32_t channel = 0; channel < op->weights.channels;
-         channel++, packed += op->weights.row_bytes) {
+    for (int32_t channel = 0; channel < channels; channel++, packed += row_bytes) {
         if (error[channel] == 0) {
             continue;
         }
-        const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
-        if (bits == 8) {
-            const int8_t *weights = (const int8_t *)packed;
-            sum_0 += scaled * weights[0];
-            sum_1 += scaled * weights[1];
-            sum_2 += scaled * weights[2];
-            sum_3 += scaled * weights[3];
-        } else {
+        const int32_t scaled = rct_channel_error(&copy, channel, error[channel]);
+        if (is_packed) {
             const uint32_t word = rct_load_4(packed, bits) >> (place % 8);
             sum_0 += scaled * rct_weight_of_4(word, 0, bits);
             sum_1 += scaled * rct_weight_of_4(word, 1, bits);
             sum_2 += scaled * rct_weight_of_4(word, 2, bits);
             sum_3 += scaled * rct_weight_of_4(word, 3, bits);
+        } else {
+            const int8_t *weights = (const int8_t *)packed;
+            sum_0 += scaled * weights[0];
+            sum_1 += scaled * weights[1];
+            sum_2 += scaled * weights[2];
+            sum_3 += scaled * weights[3];
         }
     }
     sums[0] = sum_0;
     sums[1] = sum_1;
     sums[2] = sum_2;
     sums[3] = sum_3;
+}
+
+RCT_APART void sum_four_8_bits(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                               const int8_t *error, int32_t first, int32_t *sums)
+{
+    sum_four(op, scale, error, first, false, sums);
+}
+
+RCT_APART void sum_four_packed(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                               const int8_t *error, int32_t first, int32_t *sums)
+{
+    sum_four(op, scale, error, first, true, sums);
 }
 
 /* The sum of one input. */
@@ -63,8 +77,10 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
     for (int32_t first = 0; first < depth; first += 4) {
         int32_t sums[4];
         int32_t count = 4;
-        if (depth - first >= 4) {
-            sum_four(op, scale, error, first, sums);
+        if (depth - first >= 4 && op->weights.bits == 8) {
+            sum_four_8_bits(op, scale, error, first, sums);
+        } else if (depth - first >= 4) {
+            sum_four_packed(op, scale, error, first, sums);
         } else {
             sums[0] = sum_one(op, scale, error, first);
             count = 1;
@@ -90,16 +106,21 @@ static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *gra
     return shift;
 }
 
+static void learn_row(const rct_fully_connected_t *op, const rct_learn_t *learn, const int8_t *input,
+                      int32_t channel, int32_t error, rct_backward_t *backward)
+{
+    const rct_row_t row = rct_row(&op->weights, learn, channel, backward->exponent);
+    backward->random = rct_update_from_input(&row, input, op->input_zero_point, error, backward->random);
+    rct_update_bias(learn, channel, error, backward);
+}
+
 void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *input,
                               const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
     for (int32_t channel = 0; grad->learn && channel < op->weights.channels; channel++) {
         if (error[channel] != 0) {
-            const rct_row_t row = rct_row(&op->weights, grad->learn, channel, backward->exponent);
-            backward->random =
-                rct_update_from_input(&row, input, op->input_zero_point, error[channel], backward->random);
-            rct_update_bias(grad->learn, channel, error[channel], backward);
+            learn_row(op, grad->learn, input, channel, error[channel], backward);
         }
     }
     backward->exponent -= shift; /* the update takes the exponent of before */

@@ -203,30 +203,25 @@ uint32_t rct_update_from_sums(const rct_row_t *row, const int32_t *gradient, uin
     return random;
 }
 
-/* Draws where the rounding is stochastic. */
-static int64_t bias_steps(const rct_learn_t *learn, int32_t gradient, rct_step_t step, uint32_t *random)
-{
-    int32_t noise = toward_zero(gradient < 0, step.shift);
-    if (learn->stochastic) {
-        *random = rct_random(*random);
-        noise = random_noise(*random, step.shift);
-    }
-    if (fits_32_bits(gradient)) {
-        return (gradient * step.mantissa + noise) >> step.shift;
-    }
-    return ((int64_t)gradient * step.mantissa + noise) >> step.shift;
-}
-
 void rct_update_bias(const rct_learn_t *learn, int32_t channel, int32_t gradient, rct_backward_t *backward)
 {
     if (gradient == 0) {
         return;
     }
     const rct_step_t step = rct_step(&learn->bias_step, channel, backward->exponent);
-    const int64_t steps = bias_steps(learn, gradient, step, &backward->random);
-    if (steps != 0) {
-        const int64_t limit = learn->bias_limit;
-        const int64_t bias = learn->bias[channel] - steps;
-        learn->bias[channel] = (int32_t)(bias < -limit ? -limit : bias > limit ? limit : bias);
+    int32_t noise = toward_zero(gradient < 0, step.shift);
+    if (learn->stochastic) {
+        backward->random = rct_random(backward->random);
+        noise = random_noise(backward->random, step.shift);
+    }
+    int32_t *bias = &learn->bias[channel];
+    const int32_t limit = learn->bias_limit;
+    if (fits_32_bits(gradient) && rct_magnitude(*bias) < 1 << 30) { /* and the steps are below 2**30 */
+        const int32_t steps = (gradient * step.mantissa + noise) >> step.shift;
+        *bias = steps == 0 ? *bias : rct_clamp(*bias - steps, -limit, limit);
+    } else {
+        const int64_t steps = ((int64_t)gradient * step.mantissa + noise) >> step.shift;
+        const int64_t value = *bias - steps;
+        *bias = steps == 0 ? *bias : (int32_t)(value < -limit ? -limit : value > limit ? limit : value);
     }
 }
