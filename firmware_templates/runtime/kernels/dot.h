@@ -22,9 +22,9 @@ static inline int32_t rct_dot(const int8_t *restrict weights, const int8_t *rest
     return acc;
 }
 
-/* acc + sum of weights[i] * (input[i] + offset) for four rows of int8, `stride` apart: the input is read once,
- * and where it is 0, as half of them are behind a RELU, nothing is added. `offset` is minus the zero point: the
- * flags of an addition tell 0. Counting down to 0 costs no comparison. */
+/* acc + sum of weights[i] * (input[i] + offset) for four rows of int8, `stride` apart: the input is read
+ * once, and where it is 0, as half of them are behind a RELU, nothing is added. `offset` is minus the zero
+ * point: the flags of an addition tell 0. Counting down to 0 costs no comparison. */
 static inline void rct_dot_4(const int8_t *restrict weights, int32_t stride, const int8_t *restrict input,
                              int32_t count, int32_t offset, int32_t *restrict acc)
 {

@@ -4,15 +4,19 @@
 #include "pack.h"
 #include "requantize.h"
 
-static void write_outputs(const rct_fully_connected_t *op, const int32_t *acc, int32_t channel, int32_t count,
-                          int8_t *output)
+/* Outputs of `count` channels, from `channel` on. `requant` serves all channels where there is one scale. */
+static void write_outputs(const rct_fully_connected_t *op, const rct_requant_channel_t *requant,
+                          const int32_t *acc, int32_t channel, int32_t count, int8_t *output)
 {
-    rct_requant_channel_t requant = rct_requant_channel(&op->requant, channel);
-    for (int32_t i = 0; i < count; i++) {
-        if (op->requant.per_channel) {
-            requant = rct_requant_channel(&op->requant, channel + i);
+    if (!op->requant.per_channel) {
+        for (int32_t i = 0; i < count; i++) {
+            output[channel + i] = rct_requantize(acc[i], requant);
         }
-        output[channel + i] = rct_requantize(acc[i], &requant);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        const rct_requant_channel_t own = rct_requant_channel(&op->requant, channel + i);
+        output[channel + i] = rct_requantize(acc[i], &own);
     }
 }
 
@@ -24,7 +28,8 @@ RCT_APART void dot_four(const int8_t *weights, int32_t stride, const int8_t *inp
 }
 
 /* At least four rows of 8 bits. The last four begin early: some are computed twice. */
-static void run_fours(const rct_fully_connected_t *op, const int8_t *input, int8_t *output)
+static void run_fours(const rct_fully_connected_t *op, const rct_requant_channel_t *requant,
+                      const int8_t *input, int8_t *output)
 {
     const int32_t depth = op->weights.depth;
     const int32_t last = op->weights.channels - 4;
@@ -34,7 +39,7 @@ static void run_fours(const rct_fully_connected_t *op, const int8_t *input, int8
         const int32_t *bias = &op->weights.bias[channel];
         int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
         dot_four(weights, depth, input, depth, -op->input_zero_point, acc);
-        write_outputs(op, acc, channel, 4, output);
+        write_outputs(op, requant, acc, channel, 4, output);
     }
 }
 
@@ -96,7 +101,8 @@ RCT_APART void dot_pair_any(pair_t *pair, const int8_t *input, int32_t depth, in
 }
 
 /* Two rows at a time; the last one of an odd number is computed with itself. */
-static void run_pairs(const rct_fully_connected_t *op, const int8_t *input, int8_t *output)
+static void run_pairs(const rct_fully_connected_t *op, const rct_requant_channel_t *requant,
+                      const int8_t *input, int8_t *output)
 {
     const rct_weights_t *weights = &op->weights;
     const int32_t depth = weights->depth;
@@ -113,16 +119,17 @@ static void run_pairs(const rct_fully_connected_t *op, const int8_t *input, int8
         } else {
             dot_pair_any(&pair, input, depth, offset, weights->bits);
         }
-        write_outputs(op, pair.acc, channel, count, output);
+        write_outputs(op, requant, pair.acc, channel, count, output);
     }
 }
 
 void rct_fully_connected(const rct_fully_connected_t *op, const int8_t *input, int8_t *row, int8_t *output)
 {
     (void)row;
+    const rct_requant_channel_t requant = rct_requant_channel(&op->requant, 0);
     if (op->weights.bits == 8 && op->weights.channels >= 4) {
-        run_fours(op, input, output);
+        run_fours(op, &requant, input, output);
     } else {
-        run_pairs(op, input, output);
+        run_pairs(op, &requant, input, output);
     }
 }

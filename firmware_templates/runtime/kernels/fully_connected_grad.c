@@ -106,22 +106,34 @@ static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *gra
     return shift;
 }
 
-static void learn_row(const rct_fully_connected_t *op, const rct_learn_t *learn, const int8_t *input,
-                      int32_t channel, int32_t error, rct_backward_t *backward)
+static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn, const int8_t *input,
+                       const int8_t *error, rct_backward_t *backward)
 {
-    const rct_row_t row = rct_row(&op->weights, learn, channel, backward->exponent);
-    backward->random = rct_update_from_input(&row, input, op->input_zero_point, error, backward->random);
-    rct_update_bias(learn, channel, error, backward);
+    const rct_weights_t *weights = &op->weights;
+    const bool is_per_channel = learn->weight_step.per_channel || learn->bias_step.per_channel;
+    rct_row_t row = rct_row(weights, learn, 0, backward->exponent);
+    uint32_t random = backward->random;
+    for (int32_t channel = 0; channel < weights->channels; channel++) {
+        if (error[channel] != 0) {
+            if (is_per_channel) {
+                row.step = rct_step(&learn->weight_step, channel, backward->exponent);
+                row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
+            }
+            random = rct_update_from_input(&row, input, op->input_zero_point, error[channel], random);
+            random = rct_update_bias(&row, error[channel], random);
+        }
+        row.weights += weights->row_bytes;
+        row.bias++;
+    }
+    backward->random = random;
 }
 
 void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *input,
                               const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    for (int32_t channel = 0; grad->learn && channel < op->weights.channels; channel++) {
-        if (error[channel] != 0) {
-            learn_row(op, grad->learn, input, channel, error[channel], backward);
-        }
+    if (grad->learn) {
+        learn_rows(op, grad->learn, input, error, backward);
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
 }

@@ -14,8 +14,8 @@
     #endif
 #endif
 
-/* RCT_INLINE: a copy for each call, as constant arguments are worth it. RCT_APART: never a part of its caller,
- * so that a loop has all registers. */
+/* RCT_INLINE: a copy for each call, as constant arguments are worth it. RCT_APART: never a part of its
+ * caller, so that a loop has all registers. */
 #ifdef __GNUC__
     #define RCT_INLINE static inline __attribute__((always_inline))
     #define RCT_APART  static __attribute__((noinline))

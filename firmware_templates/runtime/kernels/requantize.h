@@ -58,6 +58,9 @@ static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left,
 
 static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
 {
+    if (acc <= 0 && channel->low >= 0) { /* half of the outputs before a RELU: multipliers are above 0 */
+        return (int8_t)(channel->low + channel->zero_point);
+    }
     const int32_t rounded = rct_scale(acc, channel->multiplier, channel->left, channel->right);
     return (int8_t)(rct_clamp(rounded, channel->low, channel->high) + channel->zero_point);
 }

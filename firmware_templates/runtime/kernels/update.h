@@ -30,8 +30,11 @@ typedef struct {
     uint8_t *weights; /* (row_bytes) */
     int32_t depth;    /* weights in the row */
     int32_t bits;     /* of a weight */
-    rct_step_t step;  /* from a gradient to steps of a weight */
     bool stochastic;
+    rct_step_t step;      /* from a gradient to steps of a weight */
+    rct_step_t bias_step; /* from a gradient to steps of the bias */
+    int32_t *bias;        /* of the row */
+    int32_t bias_limit;
 } rct_row_t;
 
 /* The row of `channel`, for errors with `exponent`. */
@@ -42,8 +45,11 @@ static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t 
         .weights = &learn->rows[(uint32_t)channel * weights->row_bytes],
         .depth = weights->depth,
         .bits = weights->bits,
-        .step = rct_step(&learn->weight_step, channel, exponent),
         .stochastic = learn->stochastic,
+        .step = rct_step(&learn->weight_step, channel, exponent),
+        .bias_step = rct_step(&learn->bias_step, channel, exponent),
+        .bias = &learn->bias[channel],
+        .bias_limit = learn->bias_limit,
     };
     return row;
 }
@@ -56,7 +62,7 @@ uint32_t rct_update_from_input(const rct_row_t *row, const int8_t *input, int32_
 /* A row with its gradient (depth), of magnitudes below 2**30. Returns the new random state. */
 uint32_t rct_update_from_sums(const rct_row_t *row, const int32_t *gradient, uint32_t random);
 
-/* |gradient| is below 2**30. */
-void rct_update_bias(const rct_learn_t *learn, int32_t channel, int32_t gradient, rct_backward_t *backward);
+/* The bias of a row; |gradient| is below 2**30. Returns the new random state. */
+uint32_t rct_update_bias(const rct_row_t *row, int32_t gradient, uint32_t random);
 
 #endif
