@@ -326,7 +326,8 @@ class _Writer:
         self._source.tables.append(table(name, ctype, comment, values))
 
     def _row(self, op: Op) -> str:
-        return "NULL" if self._graph.bits_of(op) == 8 else "ROW"
+        needs_row = op.kind is OpKind.CONV_2D and self._graph.bits_of(op) != 8
+        return "ROW" if needs_row else "NULL"
 
     def _activation(self, tensor: int) -> str:
         return f"ACTIVATION_{storage_of(self._graph, tensor)}"

@@ -134,13 +134,16 @@ class _Lifetimes:
 
     def buffers(self) -> list[Buffer]:
         last = self._loss + len(self._backward)
-        weighted = [op for op in self._graph.ops if op.has_weights]
         result = [*self._activations(), *self._errors()]
-        row = max((self._depth(op) for op in weighted if self._graph.bits_of(op) != 8), default=0)
+        convolutions = [op for op in self._graph.ops if op.kind is OpKind.CONV_2D]
+        row = max((self._depth(op) for op in convolutions if self._graph.bits_of(op) != 8), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
         if self._backward:
-            result.append(Buffer("sums", 4 * self._sums(), self._loss, last))
+            # The loss needs a sum per class, a convolution one per weight of a row, FULLY_CONNECTED none.
+            depths = [self._depth(op) for op in self._backward if op in convolutions]
+            count = max(self._graph.tensors[self._graph.output].size, *depths, 0)
+            result.append(Buffer("sums", 4 * count, self._loss, last if depths else self._loss))
         return result
 
     def _activations(self) -> list[Buffer]:
@@ -185,10 +188,6 @@ class _Lifetimes:
     def _depth(self, op: Op) -> int:
         weights = self._graph.tensors[op.inputs[1]]
         return weights.size // weights.shape[0]
-
-    def _sums(self) -> int:
-        classes = self._graph.tensors[self._graph.output].size
-        return max(classes, *(self._depth(op) for op in self._backward if op.has_weights))
 
 
 def _parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:

@@ -125,7 +125,7 @@ static void run_pairs(const rct_fully_connected_t *op, const rct_requant_channel
 
 void rct_fully_connected(const rct_fully_connected_t *op, const int8_t *input, int8_t *row, int8_t *output)
 {
-    (void)row;
+    (void)row; /* all ops with weights have one signature */
     const rct_requant_channel_t requant = rct_requant_channel(&op->requant, 0);
     if (op->weights.bits == 8 && op->weights.channels >= 4) {
         run_fours(op, &requant, input, output);
