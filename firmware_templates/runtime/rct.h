@@ -169,8 +169,8 @@ typedef struct {
     rct_error_scale_t scale;
     const rct_learn_t *learn; /* NULL where the op is frozen */
     rct_gain_t *gain;         /* NULL where no op below wants an error */
-    int8_t *row;              /* scratch, (depth) */
-    int32_t *sums;            /* scratch, (depth) */
+    int8_t *row;              /* scratch, (depth); FULLY_CONNECTED needs none, nor do 8 bits */
+    int32_t *sums;            /* scratch, (depth); FULLY_CONNECTED needs none */
 } rct_grad_t;
 
 /* The backward pass of ADD, SUB and MUL to one of their operands, where sums are brought to 8 bits. */
@@ -216,8 +216,8 @@ typedef struct {
 /* ---- forward --------------------------------------------------------------------------------------- */
 
 void rct_fully_connected(const rct_fully_connected_t *op, const int8_t *input, /* (depth) */
-                         int8_t *row,                                          /* scratch, (depth) */
-                         int8_t *output);                                      /* (channels) */
+                         int8_t *row,     /* unused: ops with weights are called alike */
+                         int8_t *output); /* (channels) */
 
 void rct_conv_2d(const rct_conv_2d_t *op, const int8_t *input, /* (in_h, in_w, in_channels) */
                  int8_t *row,                                  /* scratch, (depth) */

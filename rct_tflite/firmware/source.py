@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy.typing as npt
 
 from rct_tflite.firmware.tables import Table, comment_text, format_struct, struct_text, table
+from rct_tflite.planning.lifetimes import unpacks_rows
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.spec.graph import Graph, Op
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -103,8 +104,8 @@ class Names:
         return f"exponents[{self.memory.exponents.index(tensor)}]"
 
     def row(self, op: Op) -> str:
-        """Returns the scratch buffer for an unpacked row; weights of 8 bits need none."""
-        return "NULL" if self.graph.bits_of(op) == 8 else "ROW"
+        """Returns the scratch buffer for an unpacked row, where the op needs one."""
+        return "ROW" if unpacks_rows(self.graph, op) else "NULL"
 
 
 def names_of(graph: Graph, plan: TrainingPlan, memory: MemoryPlan) -> Names:

@@ -7,6 +7,7 @@ from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps,
 from rct_tflite.reference.constants import forward_constants
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
+from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.spec.training_plan import TrainingPlan
 
 
@@ -40,6 +41,11 @@ def moves_nothing(op: Op, passage: Passage) -> bool:
         return True
     plain = op.kind is OpKind.ADD or (op.kind is OpKind.SUB and passage.position == 0)
     return plain and not passage.rescales
+
+
+def unpacks_rows(graph: Graph, op: Op) -> bool:
+    """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
+    return op.has_weights and op.kind is not OpKind.FULLY_CONNECTED and graph.bits_of(op) != EXPORT_BITS
 
 
 class Lifetimes:
@@ -76,13 +82,13 @@ class Lifetimes:
         graph = self._graph
         last = self._loss + len(self.steps)
         result = [*self._activation_buffers(), *self._error_buffers(), *self._part_buffers()]
-        row = max((graph.row_shape(op)[1] for op in graph.ops if op.has_weights and graph.bits_of(op) != 8), default=0)
+        row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, op)), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
         if self._takes_target:
             result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
         if self.steps:
-            result.append(Buffer("sums", 4 * self._sums(), self._loss, last))
+            result.append(self._sums(last))
         return result
 
     def _all_uses(self) -> Iterator[tuple[int, int]]:
@@ -195,12 +201,13 @@ class Lifetimes:
         ]
         return list(dict.fromkeys(parts))
 
-    def _sums(self) -> int:
-        graph = self._graph
-        sizes = [graph.tensors[self._reads].size]
+    def _sums(self, last: int) -> Buffer:
+        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none."""
+        graph, sizes = self._graph, []
         for step in self.steps:
-            if step.op.has_weights:
-                sizes.append(graph.row_shape(step.op)[1])
-            else:
+            if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-        return max(sizes)
+            elif step.op.kind is not OpKind.FULLY_CONNECTED:
+                sizes.append(graph.row_shape(step.op)[1])
+        count = max(graph.tensors[self._reads].size, *sizes, 0)
+        return Buffer("sums", 4 * count, self._loss, last if sizes else self._loss)

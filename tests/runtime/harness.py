@@ -28,7 +28,7 @@ FORWARD = {
 }
 
 
-def build_library(folder: Path) -> Path:
+def build_library(folder: Path, *flags: str) -> Path:
     """Compiles the kernels with warnings as errors; undefined behaviour traps."""
     gcc = shutil.which("gcc")
     trap = ["-fsanitize-undefined-trap-on-error"] if gcc else ["-fsanitize-trap=undefined"]
@@ -45,6 +45,7 @@ def build_library(folder: Path) -> Path:
         "-fsanitize=undefined",
         *trap,
         f"-I{KERNELS.parent}",
+        *flags,
     ]
     subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
     return library

@@ -59,7 +59,7 @@ static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t chann
     const int32_t depth = op->weights.depth;
     const int8_t *weights = rct_weights_run(&op->weights, channel, 0, depth, 0);
     const int32_t *bias = &op->weights.bias[channel];
-    const int32_t zero_point = op->input_zero_point;
+    const int32_t offset = -op->input_zero_point;
     rct_requant_channel_t requant[4];
     for (int32_t i = 0; i < 4; i++) {
         requant[i] = rct_requant_channel(&op->requant, channel + i);
@@ -68,14 +68,14 @@ static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t chann
         for (int32_t x = 0; x < window->out_w; x++, output += window->out_channels) {
             const rct_cells_t cells = rct_cells(window, y, x);
             overlap_t o = overlap_of(window, &cells, weights, input);
-            rct_acc_4_t acc = {{bias[0], bias[1], bias[2], bias[3]}};
+            int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
             for (; o.rows > 0; o.rows--) {
-                acc = rct_dot_4(o.weights, depth, o.input, o.count, zero_point, acc);
+                rct_dot_4(o.weights, depth, o.input, o.count, offset, acc);
                 o.weights += o.weights_stride;
                 o.input += o.input_stride;
             }
             for (int32_t i = 0; i < 4; i++) {
-                output[channel + i] = rct_requantize(acc.row[i], &requant[i]);
+                output[channel + i] = rct_requantize(acc[i], &requant[i]);
             }
         }
     }

@@ -1,9 +1,9 @@
 /* CONV_2D, backward. */
 #include "../rct.h"
-#include "error_scale.h"
+#include "gain.h"
 #include "integers.h"
+#include "learn_channel.h"
 #include "pack.h"
-#include "update.h"
 #include "window.h"
 
 /* ---- input error: for each input pixel, what every output that it fed hands back ------------------- */
@@ -71,23 +71,16 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static void pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                       int32_t *exponent, int32_t loss_exponent, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
+                          const rct_backward_t *backward, int8_t *input_error)
 {
-    const int32_t total_shift = loss_exponent - *exponent;
+    const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
     const int32_t peak = write_input_error(op, grad, error, shift, input_error);
-    if (peak == 0) {
-        return;
-    }
-    const rct_gain_t seen = rct_gain_seen(peak, total_shift);
-    if (*grad->gain == RCT_GAIN_UNSET) { /* the first sample only: the shift was not known */
-        *grad->gain = seen;
-        shift = rct_error_shift(seen, total_shift);
+    if (rct_gain_update(grad->gain, peak, total_shift, &shift)) {
         write_input_error(op, grad, error, shift, input_error);
     }
-    *grad->gain = rct_gain_next(*grad->gain, seen);
-    *exponent -= shift;
+    return shift;
 }
 
 /* ---- update: the gradient of one row at a time ------------------------------------------------------ */
@@ -137,43 +130,15 @@ static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int
     return touched;
 }
 
-static void learn_channel(const rct_conv_2d_t *op, const rct_grad_t *grad, int32_t channel,
-                          int32_t bias_gradient, rct_backward_t *backward)
-{
-    const rct_learn_t *learn = grad->learn;
-    const rct_weights_t *shape = &op->weights;
-    uint8_t *packed = &learn->rows[(uint32_t)channel * shape->row_bytes];
-    int8_t *weights = (int8_t *)packed;
-    if (shape->bits != 8) {
-        rct_unpack_row(packed, shape->depth, shape->bits, grad->row);
-        weights = grad->row;
-    }
-    const rct_sums_update_t update = {
-        .gradient = grad->sums,
-        .depth = shape->depth,
-        .step = rct_step(&learn->weight_step, channel, backward->exponent),
-        .top = rct_top(shape->bits),
-        .stochastic = learn->stochastic,
-    };
-    backward->random = rct_update_from_sums(&update, weights, backward->random);
-    if (shape->bits != 8) {
-        rct_pack_row(weights, shape->depth, shape->bits, packed);
-    }
-    rct_update_bias(learn, channel, bias_gradient, backward);
-}
-
 void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
                       const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
-    int32_t exponent = backward->exponent;
-    if (input_error) {
-        pass_error(op, grad, error, &exponent, backward->loss_exponent, input_error);
-    }
+    const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
     for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
         int32_t bias_gradient;
         if (row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
-            learn_channel(op, grad, channel, bias_gradient, backward);
+            rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
         }
     }
-    backward->exponent = exponent; /* the update takes the exponent of before */
+    backward->exponent -= shift; /* the update takes the exponent of before */
 }

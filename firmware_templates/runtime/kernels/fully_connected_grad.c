@@ -1,82 +1,139 @@
-/* FULLY_CONNECTED, backward: one pass over the weights, row by row, updated in place. */
+/* FULLY_CONNECTED, backward: the input error with the weights of before, then the update of each row. */
 #include "../rct.h"
-#include "error_scale.h"
+#include "gain.h"
 #include "integers.h"
 #include "pack.h"
 #include "update.h"
 
-static void learn_row(const rct_fully_connected_t *op, const rct_grad_t *grad, rct_row_update_t *update,
-                      int32_t channel, rct_backward_t *backward)
+/* ---- input error: for each input, what every channel that it fed hands back ------------------------- */
+
+/* Sums of four inputs, from number `first` on. */
+RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
+                         int32_t first, bool is_packed, int32_t *restrict sums)
 {
-    const rct_learn_t *learn = grad->learn;
     const int32_t bits = op->weights.bits;
-    uint8_t *packed = &learn->rows[(uint32_t)channel * op->weights.row_bytes];
-    int8_t *weights = bits == 8 ? (int8_t *)packed : grad->row; /* unpacked there by the caller */
-    if (learn->stochastic) {
-        backward->random = rct_update_stochastic(update, weights, backward->random);
-    } else {
-        rct_update_truncate(update, weights);
+    const int32_t channels = op->weights.channels;
+    const int32_t row_bytes = op->weights.row_bytes;
+    const int32_t place = first * bits;
+    const uint8_t *packed = &op->weights.rows[is_packed ? place / 8 : first];
+    const rct_error_scale_t copy = *scale;
+    int32_t sum_0 = 0, sum_1 = 0, sum_2 = 0, sum_3 = 0;
+    for (int32_t channel = 0; channel < channels; channel++, packed += row_bytes) {
+        if (error[channel] == 0) {
+            continue;
+        }
+        const int32_t scaled = rct_channel_error(&copy, channel, error[channel]);
+        if (is_packed) {
+            const uint32_t word = rct_load_4(packed, bits) >> (place % 8);
+            sum_0 += scaled * rct_weight_of_4(word, 0, bits);
+            sum_1 += scaled * rct_weight_of_4(word, 1, bits);
+            sum_2 += scaled * rct_weight_of_4(word, 2, bits);
+            sum_3 += scaled * rct_weight_of_4(word, 3, bits);
+        } else {
+            const int8_t *weights = (const int8_t *)packed;
+            sum_0 += scaled * weights[0];
+            sum_1 += scaled * weights[1];
+            sum_2 += scaled * weights[2];
+            sum_3 += scaled * weights[3];
+        }
     }
-    if (bits != 8) {
-        rct_pack_row(weights, update->depth, bits, packed);
-    }
+    sums[0] = sum_0;
+    sums[1] = sum_1;
+    sums[2] = sum_2;
+    sums[3] = sum_3;
 }
 
-static void add_scaled(const int8_t *restrict weights, int32_t error, int32_t depth, int32_t *restrict sums)
+RCT_APART void sum_four_8_bits(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                               const int8_t *error, int32_t first, int32_t *sums)
 {
-    for (int32_t i = 0; i < depth; i++) {
-        sums[i] += error * weights[i];
-    }
+    sum_four(op, scale, error, first, false, sums);
 }
 
-static void finish_input_error(const rct_grad_t *grad, int32_t depth, rct_backward_t *backward,
-                               int8_t *restrict input_error)
+RCT_APART void sum_four_packed(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                               const int8_t *error, int32_t first, int32_t *sums)
 {
-    const int32_t *restrict sums = grad->sums;
-    const int32_t total_shift = backward->loss_exponent - backward->exponent;
+    sum_four(op, scale, error, first, true, sums);
+}
+
+/* The sum of one input. */
+static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
+                       int32_t index)
+{
+    const uint8_t *row = op->weights.rows;
+    int32_t sum = 0;
+    for (int32_t channel = 0; channel < op->weights.channels; channel++, row += op->weights.row_bytes) {
+        const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
+        sum += scaled * rct_read_weight(row, index, op->weights.bits);
+    }
+    return sum;
+}
+
+/* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
+static int32_t write_input_error(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                                 const int8_t *error, int32_t shift, int8_t *input_error)
+{
+    const int32_t depth = op->weights.depth;
     int32_t peak = 0;
-    for (int32_t i = 0; i < depth; i++) {
-        peak = rct_max(peak, rct_magnitude(sums[i]));
+    for (int32_t first = 0; first < depth; first += 4) {
+        int32_t sums[4];
+        int32_t count = 4;
+        if (depth - first >= 4 && op->weights.bits == 8) {
+            sum_four_8_bits(op, scale, error, first, sums);
+        } else if (depth - first >= 4) {
+            sum_four_packed(op, scale, error, first, sums);
+        } else {
+            sums[0] = sum_one(op, scale, error, first);
+            count = 1;
+            first -= 3;
+        }
+        for (int32_t i = 0; i < count; i++) {
+            peak = rct_max(peak, rct_magnitude(sums[i]));
+            *input_error++ = rct_saturate_error(rct_round_shift(sums[i], shift));
+        }
     }
-    int32_t shift = 0;
-    if (peak != 0) {
-        const rct_gain_t seen = rct_gain_seen(peak, total_shift);
-        const rct_gain_t gain = *grad->gain == RCT_GAIN_UNSET ? seen : *grad->gain;
-        shift = rct_error_shift(gain, total_shift);
-        *grad->gain = rct_gain_next(gain, seen);
+    return peak;
+}
+
+static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *error,
+                          const rct_backward_t *backward, int8_t *input_error)
+{
+    const int32_t total_shift = backward->loss_exponent - backward->exponent;
+    int32_t shift = rct_error_shift(*grad->gain, total_shift);
+    const int32_t peak = write_input_error(op, &grad->scale, error, shift, input_error);
+    if (rct_gain_update(grad->gain, peak, total_shift, &shift)) {
+        write_input_error(op, &grad->scale, error, shift, input_error);
     }
-    for (int32_t i = 0; i < depth; i++) {
-        input_error[i] = rct_saturate_error(rct_round_shift(sums[i], shift));
+    return shift;
+}
+
+static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn, const int8_t *input,
+                       const int8_t *error, rct_backward_t *backward)
+{
+    const rct_weights_t *weights = &op->weights;
+    const bool is_per_channel = learn->weight_step.per_channel || learn->bias_step.per_channel;
+    rct_row_t row = rct_row(weights, learn, 0, backward->exponent);
+    uint32_t random = backward->random;
+    for (int32_t channel = 0; channel < weights->channels; channel++) {
+        if (error[channel] != 0) {
+            if (is_per_channel) {
+                row.step = rct_step(&learn->weight_step, channel, backward->exponent);
+                row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
+            }
+            random = rct_update_from_input(&row, input, op->input_zero_point, error[channel], random);
+            random = rct_update_bias(&row, error[channel], random);
+        }
+        row.weights += weights->row_bytes;
+        row.bias++;
     }
-    backward->exponent -= shift;
+    backward->random = random;
 }
 
 void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *input,
                               const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
-    const rct_learn_t *learn = grad->learn;
-    const int32_t depth = op->weights.depth;
-    rct_row_update_t update = {input, depth, op->input_zero_point, 0, 0, rct_top(op->weights.bits)};
-    for (int32_t i = 0; input_error && i < depth; i++) {
-        grad->sums[i] = 0;
+    const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
+    if (grad->learn) {
+        learn_rows(op, grad->learn, input, error, backward);
     }
-    for (int32_t channel = 0; channel < op->weights.channels; channel++) {
-        if (error[channel] == 0) {
-            continue;
-        }
-        const int8_t *weights = rct_weights_run(&op->weights, channel, 0, depth, grad->row);
-        if (input_error) {
-            add_scaled(weights, rct_channel_error(&grad->scale, channel, error[channel]), depth, grad->sums);
-        }
-        if (learn) {
-            const rct_step_t step = rct_step(&learn->weight_step, channel, backward->exponent);
-            update.factor = error[channel] * step.mantissa;
-            update.shift = step.shift;
-            learn_row(op, grad, &update, channel, backward);
-            rct_update_bias(learn, channel, error[channel], backward);
-        }
-    }
-    if (input_error) {
-        finish_input_error(grad, depth, backward, input_error);
-    }
+    backward->exponent -= shift; /* the update takes the exponent of before */
 }

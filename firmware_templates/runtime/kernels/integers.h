@@ -4,6 +4,26 @@
 
 #include <stdint.h>
 
+/* Cores of Armv6-M have no multiplication to 64 bits: requantize.h builds it of four. Elsewhere it can be set
+ * to test that form. */
+#ifndef RCT_SMALL_CORE
+    #if defined(__ARM_ARCH) && __ARM_ARCH == 6
+        #define RCT_SMALL_CORE 1
+    #else
+        #define RCT_SMALL_CORE 0
+    #endif
+#endif
+
+/* RCT_INLINE: a copy for each call, as constant arguments are worth it. RCT_APART: never a part of its
+ * caller, so that a loop has all registers. */
+#ifdef __GNUC__
+    #define RCT_INLINE static inline __attribute__((always_inline))
+    #define RCT_APART  static __attribute__((noinline))
+#else
+    #define RCT_INLINE static inline
+    #define RCT_APART  static
+#endif
+
 /* The arithmetic leans on it, and C99 leaves it to the compiler: >> keeps the sign. */
 typedef char rct_right_shift_keeps_the_sign[(-3 >> 1) == -2 ? 1 : -1];
 

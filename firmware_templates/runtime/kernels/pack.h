@@ -3,6 +3,7 @@
 #define RCT_PACK_H
 
 #include "../rct.h"
+#include "integers.h"
 
 /* The next four bytes, whatever the alignment and byte order of the core: compilers make one load of it. */
 static inline uint32_t rct_load_word(const uint8_t *bytes)
@@ -62,44 +63,50 @@ static inline void rct_unpack_run(const uint8_t *restrict packed, int32_t first,
     }
 }
 
-static inline void rct_unpack_row(const uint8_t *packed, int32_t depth, int32_t bits, int8_t *row)
+/* The bytes of four weights, of which the first begins in byte 0. Reads no byte beyond them. */
+RCT_INLINE uint32_t rct_load_4(const uint8_t *packed, int32_t bits)
 {
-    rct_unpack_run(packed, 0, depth, bits, row);
-}
-
-static inline uint32_t rct_pack_4(const int8_t *weights, int32_t bits)
-{
-    const uint32_t mask = (1u << bits) - 1u;
-    const uint32_t high = ((uint32_t)weights[3] & mask) << bits | ((uint32_t)weights[2] & mask);
-    const uint32_t low = ((uint32_t)weights[1] & mask) << bits | ((uint32_t)weights[0] & mask);
-    return high << (2 * bits) | low;
-}
-
-/* At most 7 bits. */
-static inline void rct_pack_row(const int8_t *restrict row, int32_t depth, int32_t bits,
-                                uint8_t *restrict packed)
-{
-    const uint32_t mask = (1u << bits) - 1u;
-    uint32_t buffer = 0;
-    int32_t filled = 0;
-    while (depth > 0) {
-        if (depth >= 4) {
-            buffer |= rct_pack_4(row, bits) << filled; /* at most 4 of 8 bits are filled before */
-            filled += 4 * bits;
-            row += 4;
-            depth -= 4;
-        } else {
-            buffer |= ((uint32_t)*row++ & mask) << filled;
-            filled += bits;
-            depth--;
-        }
-        for (; filled >= 8; filled -= 8) {
-            *packed++ = (uint8_t)buffer;
-            buffer >>= 8;
-        }
+    uint32_t word = packed[0];
+    if (bits > 2) {
+        word |= (uint32_t)packed[1] << 8;
     }
-    if (filled > 0) {
-        *packed = (uint8_t)buffer;
+    if (bits > 4) {
+        word |= (uint32_t)packed[2] << 16;
+    }
+    if (bits > 6) {
+        word |= (uint32_t)packed[3] << 24;
+    }
+    return word;
+}
+
+/* Weight number 0 to 3 of a word that begins with the first. */
+RCT_INLINE int32_t rct_weight_of_4(uint32_t word, int32_t number, int32_t bits)
+{
+    return (int32_t)(word << (32 - bits * (number + 1))) >> (32 - bits);
+}
+
+/* Weight number `index` of a row. */
+static inline int32_t rct_read_weight(const uint8_t *packed, int32_t index, int32_t bits)
+{
+    const uint32_t place = (uint32_t)index * (uint32_t)bits;
+    const int32_t end = (int32_t)(place % 8) + bits;
+    uint32_t word = packed[place / 8];
+    if (end > 8) {
+        word |= (uint32_t)packed[place / 8 + 1] << 8;
+    }
+    return (int32_t)(word << (32 - end)) >> (32 - bits);
+}
+
+static inline void rct_write_weight(uint8_t *packed, int32_t index, int32_t bits, int32_t weight)
+{
+    const uint32_t place = (uint32_t)index * (uint32_t)bits;
+    const int32_t skipped = (int32_t)(place % 8);
+    const uint32_t mask = ((1u << bits) - 1u) << skipped;
+    const uint32_t field = (uint32_t)weight << skipped & mask;
+    packed += place / 8;
+    packed[0] = (uint8_t)((packed[0] & ~mask) | field);
+    if (skipped + bits > 8) {
+        packed[1] = (uint8_t)((packed[1] & ~(mask >> 8)) | field >> 8);
     }
 }
 

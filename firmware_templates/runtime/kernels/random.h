@@ -4,9 +4,12 @@
 
 #include <stdint.h>
 
+#define RCT_RANDOM_FACTOR    1664525u
+#define RCT_RANDOM_INCREMENT 1013904223u
+
 static inline uint32_t rct_random(uint32_t state)
 {
-    return state * 1664525u + 1013904223u;
+    return state * RCT_RANDOM_FACTOR + RCT_RANDOM_INCREMENT;
 }
 
 #endif

@@ -30,6 +30,20 @@ static inline rct_requant_channel_t rct_requant_channel(const rct_requant_t *req
     return result;
 }
 
+/* (a * b + 2**30) >> 31 for b above 0. */
+static inline int32_t rct_high_product(int32_t a, int32_t b)
+{
+#if RCT_SMALL_CORE
+    const int32_t a_high = a >> 16, b_high = b >> 16;
+    const uint32_t a_low = (uint16_t)a, b_low = (uint16_t)b;
+    const int32_t mixed = a_high * (int32_t)b_low + (int32_t)(a_low * b_low >> 16);
+    const uint32_t low = a_low * (uint32_t)b_high + (uint16_t)mixed;
+    return (a_high * b_high + (mixed >> 16)) * 2 + (int32_t)((low + (1u << 14)) >> 15);
+#else
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
+#endif
+}
+
 /* value * multiplier * 2**(left - right - 31), rounded twice. */
 static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left, int32_t right)
 {
@@ -37,15 +51,16 @@ static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left,
         const int32_t limit = INT32_MAX >> left;
         value = rct_clamp(value, -limit, limit) * (1 << left);
     }
-    const int32_t high = (int32_t)(((int64_t)value * multiplier + (1 << 30)) >> 31);
-    const uint32_t mask = (1u << right) - 1u;
-    const uint32_t remainder = (uint32_t)high & mask;
-    const uint32_t half = (mask >> 1) + (high < 0 ? 1u : 0u); /* halves go away from zero */
-    return (high >> right) + (remainder > half ? 1 : 0);
+    const int32_t high = rct_high_product(value, multiplier);
+    /* Halves go away from zero: a negative one is moved below. The smallest `high` is -(2**31 - 1). */
+    return right == 0 ? high : rct_round_shift(high + (high >> 31), right);
 }
 
 static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
 {
+    if (acc <= 0 && channel->low >= 0) { /* half of the outputs before a RELU: multipliers are above 0 */
+        return (int8_t)(channel->low + channel->zero_point);
+    }
     const int32_t rounded = rct_scale(acc, channel->multiplier, channel->left, channel->right);
     return (int8_t)(rct_clamp(rounded, channel->low, channel->high) + channel->zero_point);
 }

@@ -25,52 +25,44 @@ static inline rct_step_t rct_step(const rct_step_multiplier_t *multiplier, int32
     return step;
 }
 
-/* What is added before the shift, so that it rounds: random bits, or what makes a negative product go toward
- * zero. */
-static inline int32_t rct_noise(uint32_t random, int32_t shift)
-{
-    return (int32_t)(random >> (32 - shift));
-}
-
-static inline int32_t rct_toward_zero(bool negative, int32_t shift)
-{
-    return negative ? (int32_t)((1u << shift) - 1u) : 0;
-}
-
-/* Largest weight at a bit-width. */
-static inline int32_t rct_top(int32_t bits)
-{
-    return (1 << (bits - 1)) - 1;
-}
-
-/* The update of a row that met one input: the gradient of weight i is (input[i] - zero_point) * error. */
+/* A row of weights to update where it lies, packed. */
 typedef struct {
-    const int8_t *input; /* (depth) */
-    int32_t depth;
-    int32_t zero_point;
-    int32_t factor; /* error * mantissa of the step */
-    int32_t shift;  /* of the step */
-    int32_t top;
-} rct_row_update_t;
-
-/* Returns the new random state. */
-uint32_t rct_update_stochastic(const rct_row_update_t *row, int8_t *weights, uint32_t random);
-
-void rct_update_truncate(const rct_row_update_t *row, int8_t *weights);
-
-/* The update of a row from its gradient. */
-typedef struct {
-    const int32_t *gradient; /* (depth), magnitudes below 2**30 */
-    int32_t depth;
-    rct_step_t step;
-    int32_t top;
+    uint8_t *weights; /* (row_bytes) */
+    int32_t depth;    /* weights in the row */
+    int32_t bits;     /* of a weight */
     bool stochastic;
-} rct_sums_update_t;
+    rct_step_t step;      /* from a gradient to steps of a weight */
+    rct_step_t bias_step; /* from a gradient to steps of the bias */
+    int32_t *bias;        /* of the row */
+    int32_t bias_limit;
+} rct_row_t;
 
-/* Returns the new random state. */
-uint32_t rct_update_from_sums(const rct_sums_update_t *row, int8_t *weights, uint32_t random);
+/* The row of `channel`, for errors with `exponent`. */
+static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
+                                int32_t exponent)
+{
+    const rct_row_t row = {
+        .weights = &learn->rows[(uint32_t)channel * weights->row_bytes],
+        .depth = weights->depth,
+        .bits = weights->bits,
+        .stochastic = learn->stochastic,
+        .step = rct_step(&learn->weight_step, channel, exponent),
+        .bias_step = rct_step(&learn->bias_step, channel, exponent),
+        .bias = &learn->bias[channel],
+        .bias_limit = learn->bias_limit,
+    };
+    return row;
+}
 
-/* |gradient| is below 2**30. */
-void rct_update_bias(const rct_learn_t *learn, int32_t channel, int32_t gradient, rct_backward_t *backward);
+/* A row that met one input: the gradient of weight i is (input[i] - zero_point) * error. Returns the new
+ * random state. */
+uint32_t rct_update_from_input(const rct_row_t *row, const int8_t *input, int32_t zero_point, int32_t error,
+                               uint32_t random);
+
+/* A row with its gradient (depth), of magnitudes below 2**30. Returns the new random state. */
+uint32_t rct_update_from_sums(const rct_row_t *row, const int32_t *gradient, uint32_t random);
+
+/* The bias of a row; |gradient| is below 2**30. Returns the new random state. */
+uint32_t rct_update_bias(const rct_row_t *row, int32_t gradient, uint32_t random);
 
 #endif
