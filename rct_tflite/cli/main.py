@@ -32,7 +32,7 @@ EXTRA_OF = {
     "capstone": "emulate",
     "unicorn": "emulate",
     "ziglang": "emulate",
-    "matplotlib": "demo",
+    "matplotlib": "report",
     "sklearn": "demo",
 }
 """The optional part of the installation that brings a package."""

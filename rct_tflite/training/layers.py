@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.quantized_layer import IntegerTensor, Quantized
@@ -25,6 +26,7 @@ __all__ = [
     "Embedding",
     "SeparableConv1D",
     "SeparableConv2D",
+    "TimeDistributed",
 ]
 
 
@@ -104,3 +106,40 @@ class Embedding(Quantized, keras.layers.Embedding):
             table = weights[0] if isinstance(weights, list) and len(weights) == 1 else weights
             self.build()
             self.integer_weights[0].assign(np.asarray(table, np.float32))
+
+
+@keras.saving.register_keras_serializable("rct_tflite")
+class TimeDistributed(keras.layers.TimeDistributed):
+    """`keras.layers.TimeDistributed`, also where the number of time steps is not known when the model is built.
+
+    The steps then join the batch: the layer within sees all of them at once, and an `ActivationRange` or a batch
+    normalisation in it follows them together. Keras's own class fails there.
+
+    Example:
+        >>> inputs = keras.Input((None, 4))
+        >>> TimeDistributed(Dense(3))(inputs).shape
+        (None, None, 3)
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the layer within, and notes whether the time steps are known: so all calls do the same."""
+        super().build(input_shape)
+        self._steps = input_shape[1]
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Calls the layer within for each time step."""
+        if self._steps is not None:
+            inputs = tf.ensure_shape(inputs, (None, self._steps, *inputs.shape[2:]))  # a data set may not tell it
+            return super().call(inputs, training=training, mask=mask)
+        kwargs: dict[str, Any] = {"training": training} if self.layer._call_has_training_arg else {}
+        if self.layer._call_has_mask_arg and mask is not None:
+            kwargs["mask"] = _joined(mask)
+        outputs = self.layer.call(_joined(inputs), **kwargs)
+        shape = tf.concat([tf.shape(inputs)[:2], tf.shape(outputs)[1:]], axis=0)
+        return tf.ensure_shape(tf.reshape(outputs, shape), (*inputs.shape[:2], *outputs.shape[1:]))
+
+
+def _joined(tensor: Any) -> Any:
+    """Returns a tensor with its two first axes, batch and time, as one."""
+    shape = tf.concat([[-1], tf.shape(tensor)[2:]], axis=0)
+    return tf.ensure_shape(tf.reshape(tensor, shape), (None, *tensor.shape[2:]))

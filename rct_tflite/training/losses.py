@@ -7,7 +7,7 @@ import keras
 
 from rct_tflite.errors import RecipeError
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.placement import PROBABILITIES, activation_of
+from rct_tflite.training.placement import PROBABILITIES, activation_of, unwrapped
 
 
 def check_losses(model: Any, loss: Any) -> None:
@@ -53,8 +53,7 @@ def _expects_probabilities(loss: Any) -> bool:
 def _gives_probabilities(output: Any) -> bool:
     """Whether an output comes from a softmax or a sigmoid, through layers that hand values on."""
     layer, node_index, position = output._keras_history
-    if isinstance(layer, keras.layers.TimeDistributed):
-        layer = layer.layer
+    layer = unwrapped(layer)
     if isinstance(layer, keras.Model):
         return bool(getattr(layer, "outputs", None)) and _gives_probabilities(layer.outputs[position])
     if isinstance(layer, keras.layers.Softmax) or activation_of(layer) in PROBABILITIES:

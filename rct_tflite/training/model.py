@@ -25,7 +25,7 @@ class RCTModel(keras.Model):
     With `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, quantise and compile within
     `strategy.scope()`. Gradients are summed over the replicas before they are rounded, and all replicas hold equal
     integers after each step. As in Keras, batch normalisation sees its own replica's samples only, unless it is
-    `synchronized`. Over several workers, `fit` and `evaluate` take a `tf.data.Dataset`.
+    `synchronized`. Over several workers, `fit`, `evaluate` and `predict` take a `tf.data.Dataset`.
 
     Args:
         inputs: Input of the network, from `keras.Input`.

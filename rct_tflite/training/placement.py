@@ -1,6 +1,7 @@
 """Which part each Keras layer plays in a quantised model, and which layers cannot play one."""
 
 import enum
+import re
 from typing import Any
 
 import keras
@@ -56,6 +57,8 @@ _ROLES: dict[Role, tuple[type, ...]] = {
 }  # fmt: skip
 
 _ROLE_OF_CLASS = {kind: role for role, kinds in _ROLES.items() for kind in kinds}
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+"""What the name of a layer must not hold: TensorFlow makes scopes of them."""
 PROBABILITIES = ("softmax", "sigmoid")
 CLAMPS = ("relu", "relu6")
 
@@ -70,6 +73,11 @@ def supported() -> str:
 def is_model(layer: Any) -> bool:
     """Whether the layer is a Sequential or functional model, and no subclass with code of its own."""
     return type(layer) in (keras.Sequential, Functional)
+
+
+def unwrapped(layer: Any) -> Any:
+    """Returns what a `TimeDistributed` holds; any other layer, models too, as it is."""
+    return layer.layer if isinstance(layer, L.TimeDistributed) else layer
 
 
 def activation_of(layer: Any) -> str:
@@ -110,6 +118,20 @@ def role_of(layer: Any) -> Role | None:
     return _ROLE_OF_CLASS.get(kind)
 
 
+def problem_of_name(name: str, outermost: bool = False) -> str | None:
+    """Returns why no model with this name trains, in Keras neither, or None.
+
+    Args:
+        name: Of a layer or a model.
+        outermost: Whether it is the name of the whole model.
+    """
+    if NOT_IN_A_NAME.search(name):
+        return "TensorFlow allows only letters from A to Z, digits, '_', '.' and '-' in its name; rename it"
+    if outermost and name[:1] in ("_", "-"):
+        return "TensorFlow wants the name of a model to begin with a letter or a digit; rename it"
+    return None
+
+
 def problem_of(layer: Any) -> str | None:
     """Returns why a float layer cannot be quantised, or None."""
     if isinstance(layer, Quantized) or getattr(layer, "integer_weights", None):
@@ -118,6 +140,8 @@ def problem_of(layer: Any) -> str | None:
         return "operations of keras.ops are not supported; use the layer of that name"
     if role_of(layer) is None:
         return "this class is not supported"
+    if (problem := problem_of_name(layer.name)) is not None:
+        return problem
     inner = [getattr(layer, name) for name in ("layer", "forward_layer", "backward_layer") if hasattr(layer, name)]
     for part in [layer, *inner, *([layer.cell] if hasattr(layer, "cell") else [])]:
         problem = problem_of_settings(part)

@@ -7,7 +7,7 @@ import keras
 from rct_tflite.errors import RecipeError, UnsupportedLayerError
 from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.placement import Role, is_model, problem_of, role_of, supported
+from rct_tflite.training.placement import Role, is_model, problem_of, problem_of_name, role_of, supported, unwrapped
 from rct_tflite.training.rebuild import Rebuilder, function_of, is_mask, nodes_of
 
 
@@ -63,18 +63,20 @@ def _check(model: Any) -> None:
 
 
 def _problems(model: Any, path: str) -> list[str]:
+    shown = f"{path[:-1] or model.name!r} ({type(model).__name__})"
     if not is_model(model) or not getattr(model, "inputs", None):
         reason = "a subclass with code of its own" if not is_model(model) else "a model without input"
         return [
-            f"{path + model.name!r} ({type(model).__name__}): {reason}; its layers are not known. Make it a Sequential "
-            "model with a keras.Input, or a functional one"
+            f"{shown}: {reason}; its layers are not known. Make it a Sequential model with a keras.Input, or a "
+            "functional one"
         ]
-    found = []
+    problem = problem_of_name(model.name, outermost=not path)
+    found = [] if problem is None else [f"{shown}: {problem}"]
     for layer in _operations_of(model):
-        if isinstance(layer, keras.Model):
-            found += _problems(layer, f"{path}{layer.name}/")
-        elif (problem := problem_of(layer)) is not None:
+        if not isinstance(layer, keras.Model) and (problem := problem_of(layer)) is not None:
             found.append(f"{path + layer.name!r} ({type(layer).__name__}): {problem}")
+        elif isinstance(unwrapped(layer), keras.Model):
+            found += _problems(unwrapped(layer), f"{path}{layer.name}/")
     return found
 
 
@@ -86,7 +88,8 @@ def _operations_of(model: Any) -> list[Any]:
 
 def _has_weights(model: Any) -> bool:
     return any(
-        _has_weights(layer) if is_model(layer) else role_of(layer) is Role.WEIGHTS for layer in _operations_of(model)
+        _has_weights(unwrapped(layer)) if is_model(unwrapped(layer)) else role_of(layer) is Role.WEIGHTS
+        for layer in _operations_of(model)
     )
 
 

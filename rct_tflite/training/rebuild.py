@@ -10,7 +10,17 @@ import keras
 
 from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.placement import PROBABILITIES, QUANTIZED_CLASSES, Role, activation_of, is_model, role_of
+from rct_tflite.training.layers import TimeDistributed
+from rct_tflite.training.placement import (
+    NOT_IN_A_NAME,
+    PROBABILITIES,
+    QUANTIZED_CLASSES,
+    Role,
+    activation_of,
+    is_model,
+    role_of,
+    unwrapped,
+)
 
 
 @dataclass(eq=False)
@@ -73,7 +83,7 @@ class Rebuilder:
             inputs, outputs = self.rebuild(layer, f"{path}/")
             return keras.Model(inputs, outputs, **shared)
         if isinstance(layer, keras.layers.TimeDistributed):
-            return keras.layers.TimeDistributed(self._copy(layer.layer, path), **shared)
+            return TimeDistributed(self._copy(layer.layer, path), **shared)
         if isinstance(layer, keras.layers.Bidirectional):
             forward, backward = (
                 self._copy(part, f"{path}/{part.name}") for part in (layer.forward_layer, layer.backward_layer)
@@ -134,8 +144,7 @@ class _Graph:
             inner = function_of(layer)
             position = [id(t) for t in node.input_tensors].index(id(tensor))
             return _Graph(self.rebuilder, inner, "nested/")._are_indices(inner.inputs[position])
-        inner_layer = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
-        return isinstance(inner_layer, keras.layers.Embedding)
+        return isinstance(unwrapped(layer), keras.layers.Embedding)
 
     def _output(self, tensor: Any) -> Any:
         value = self.values[id(tensor)]
@@ -146,7 +155,9 @@ class _Graph:
         if value.anchor is None:
             return value.tensor
         if value.ranged is None:
-            value.ranged = ActivationRange(name=self._free_name(f"{value.anchor}_range"))(value.tensor)
+            # Keras takes any name for an input, but that of a layer must be a scope of TensorFlow's.
+            name = NOT_IN_A_NAME.sub("_", f"{value.anchor}_range")
+            value.ranged = ActivationRange(name=self._free_name(name))(value.tensor)
         return value.ranged
 
     def _input_name(self, tensor: Any) -> str:
@@ -204,9 +215,8 @@ class _Graph:
         return role in value.takes and value.anchor is not None and self.uses[id(source)] == 1
 
     def _of_model(self, copied: Any, position: int, result: Any) -> _Value:
-        model = copied.layer if isinstance(copied, keras.layers.TimeDistributed) else copied
         # An inner output without range is one that stays float at the output: a probability.
-        ranged = isinstance(model.outputs[position]._keras_history.operation, ActivationRange)
+        ranged = isinstance(unwrapped(copied).outputs[position]._keras_history.operation, ActivationRange)
         return _Value(result, None if ranged else copied.name, probability=not ranged)
 
 
@@ -217,7 +227,7 @@ def _takes(layer: Any, role: Role | None) -> frozenset[Role]:
 
 
 def _activation(layer: Any) -> str:
-    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+    inner = unwrapped(layer)
     return activation_of(inner) if not hasattr(inner, "cell") else "linear"
 
 

@@ -3,14 +3,18 @@
 import importlib.util
 import re
 import sys
+import tomllib
 import types
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from rct_tflite.cli.main import COMMANDS, cli
+from rct_tflite.cli.main import COMMANDS, EXTRA_OF, cli
 from rct_tflite.errors import FitError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -66,6 +70,14 @@ def test_a_missing_package_names_the_extra(command_that):
     result = run("run")
     assert result.exit_code == 1
     assert 'pip install "rct-tflite[emulate]"' in result.stderr
+
+
+def test_every_extra_that_is_named_brings_its_package():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    distributions = {"sklearn": "scikit-learn"}
+    for package, extra in EXTRA_OF.items():
+        name = distributions.get(package, package.replace("_", "-"))
+        assert any(re.match(rf"{name}\b", requirement) for requirement in extras[extra]), (package, extra)
 
 
 def test_our_own_mistakes_are_not_hidden(command_that):

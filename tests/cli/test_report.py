@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -39,6 +41,18 @@ def run(*arguments):
 
 def is_picture(path):
     return path.read_bytes().startswith(b"\x89PNG") if path.suffix == ".png" else "<svg" in path.read_text()
+
+
+@pytest.mark.parametrize(("missing", "status"), [(("keras", "tensorflow", "sklearn"), 0), (("matplotlib",), 1)])
+def test_it_needs_matplotlib_and_no_tensorflow(tmp_path, missing, status):
+    path = write(tmp_path / "run.jsonl", rows())
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); "
+        f"from rct_tflite.cli.main import cli; cli(['report', {str(path)!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == status, result.stderr
+    assert ('pip install "rct-tflite[report]"' in result.stderr) == bool(status)
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.csv"])

@@ -12,6 +12,7 @@ import numpy as np
 
 import rct_tflite as rct
 from rct_tflite import training  # noqa: F401 (before Keras: it quiets TensorFlow's log)
+from rct_tflite.errors import QuantizationError
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
@@ -32,14 +33,17 @@ def build(rounding, momentum, seed):
     return model
 
 
-def dataset():
+def samples():
     # Multiples of 1/8: sums are exact enough to be the same in any order.
     random = np.random.default_rng(0)
     x = (random.integers(0, 8, (64, 6, 6, 2)) / 8).astype(np.float32)
-    y = random.integers(0, 2, (64, 3)).astype(np.float32)
+    return x, random.integers(0, 2, (64, 3)).astype(np.float32)
+
+
+def dataset(*arrays):
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(16).with_options(options)
+    return tf.data.Dataset.from_tensor_slices(arrays or samples()).batch(16).with_options(options)
 
 
 def strategy_of(kind, workers):
@@ -54,10 +58,34 @@ def strategy_of(kind, workers):
     return tf.distribute.get_strategy()
 
 
-def copies_of(strategy, model):
-    """Returns the integers of each replica of this process."""
-    copies = [strategy.experimental_local_results(weight.integers.value) for weight in model.integer_weights]
-    return [[copy.numpy() for copy in each] for each in zip(*copies, strict=True)]
+class Steps(keras.callbacks.Callback):
+    """Keeps the integers of each replica of this process after every step."""
+
+    def __init__(self, strategy):
+        super().__init__()
+        self.strategy, self.copies = strategy, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        weights = self.model.integer_weights
+        copies = [self.strategy.experimental_local_results(weight.integers.value) for weight in weights]
+        self.copies.append([[copy.numpy() for copy in each] for each in copies])
+
+    def arrays(self):
+        """Returns the integers of each weight, of shape (steps, replicas, ...)."""
+        return [np.stack([step[index] for step in self.copies]) for index in range(len(self.copies[0]))]
+
+
+def stops_at_infinity(model, steps):
+    """Trains on a last batch that is infinite on the last replica only; returns whether nothing changed."""
+    before = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+    x, y = samples()
+    x[-1, 0, 0, 0] = np.inf
+    try:
+        model.fit(dataset(x[48:], y[48:]), verbose=0, callbacks=[steps])
+    except QuantizationError as error:
+        after = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+        return "input of the model" in str(error) and all(map(np.array_equal, before, after))
+    return False
 
 
 def main(kind, result, *workers):
@@ -65,15 +93,17 @@ def main(kind, result, *workers):
     for rounding, momentum in (("truncate", 0.0), ("stochastic", 0.5))[: 1 if kind == "alone" else 2]:
         with strategy.scope():
             model = build(rounding, momentum, seed=int(workers[0]) if workers else 0)  # the first worker's count
-        first = model.fit(dataset(), epochs=1, verbose=0).history["loss"]
+        steps = Steps(strategy)
+        first = model.fit(dataset(), epochs=1, verbose=0, callbacks=[steps]).history["loss"]
         model.integer_weights[0].set_bits(CHANGED_BITS)
-        second = model.fit(dataset(), epochs=1, verbose=0).history["loss"]
-        for replica, copies in enumerate(copies_of(strategy, model)):
-            results |= {f"{rounding}/{replica}/{index}": copy for index, copy in enumerate(copies)}
+        second = model.fit(dataset(), epochs=1, verbose=0, callbacks=[steps]).history["loss"]
+        results |= {f"{rounding}/{index}": array for index, array in enumerate(steps.arrays())}
         results[f"{rounding}/loss"] = np.array([*first, *second])
+        results[f"{rounding}/stops"] = np.array(stops_at_infinity(model, steps))
         if momentum:
             continue  # compared between replicas only: a sum that differs in its last bit may round otherwise
         results[f"{rounding}/evaluated"] = np.array(model.evaluate(dataset(), verbose=0, return_dict=True)["loss"])
+        results[f"{rounding}/predicted"] = model.predict(dataset(), verbose=0)
     np.savez(result, **results)
 
 

@@ -10,6 +10,7 @@ from rct_tflite.errors import RecipeError, UnsupportedLayerError
 from tests.training.conftest import chain, compiled, integers, same, small_model
 
 import keras  # isort: skip
+import tensorflow as tf  # isort: skip
 
 L = keras.layers
 FLAT = (8,)
@@ -269,6 +270,13 @@ def with_operation():
         (lambda: chain(OwnDense(3, name="own"), shape=FLAT), ["'own' (OwnDense)"]),
         (lambda: chain(chain(L.Lambda(lambda x: x, name="deep"), shape=FLAT), L.Dense(3), shape=FLAT),
          ["'chain/deep'"]),
+        (lambda: chain(L.TimeDistributed(chain(L.Lambda(abs, name="deep"), shape=FLAT), name="each"), shape=(4, 8)),
+         ["'each/deep'"]),
+        (lambda: chain(L.Dense(3, name="my layer"), L.Dense(3, name="größer"), shape=FLAT),
+         ["'my layer' (Dense)", "'größer'", "rename"]),
+        (lambda: chain(keras.Sequential([keras.Input(FLAT), L.Dense(3)], name="a,b"), shape=FLAT),
+         ["'a,b' (Sequential)", "rename"]),
+        (lambda: keras.Sequential([keras.Input(FLAT), L.Dense(3)], name="_model"), ["'_model'", "begin with a letter"]),
         (lambda: chain(L.Flatten()), ["nothing to quantise"]),
         (lambda: keras.Sequential([L.Dense(3)]), ["keras.Input"]),
         (OwnModel, ["'own_model' (OwnModel)", "subclass"]),
@@ -315,3 +323,49 @@ def test_names_of_ours_make_way_for_those_of_the_user(names):
     given = [layer.name for layer in quantised.layers]
     assert [name for name in given if isinstance(quantised.get_layer(name), rct.layers.Dense)] == list(names)
     assert len(set(given)) == len(given) == 6
+
+
+def test_inputs_may_have_any_name(tmp_path):
+    inputs = keras.Input((4,), name="my input (°C)")
+    model = rct.quantize(keras.Model(inputs, L.Dense(3, name="dense")(inputs)))
+    assert [layer.name for layer in model.layers] == ["my input (°C)", "my_input___C__range", "dense", "dense_range"]
+    model.compile(rct.optimizers.SGD(0.1), "mse")
+    model.fit({"my input (°C)": np.ones((8, 4), np.float32)}, np.ones((8, 3), np.float32), verbose=0)
+    model.save(tmp_path / "model.keras")
+    assert same(integers(rct.load_model(tmp_path / "model.keras")), integers(model))
+
+
+def sequences(*lengths, outputs=3):
+    random = np.random.default_rng(0)
+    x = [random.uniform(-1, 1, (8, length, 4)).astype(np.float32) for length in lengths]
+    spec = tuple(tf.TensorSpec((None, None, size), tf.float32) for size in (4, outputs))
+    return tf.data.Dataset.from_generator(lambda: ((one, one[..., :outputs]) for one in x), output_signature=spec)
+
+
+@pytest.mark.parametrize("time", [5, None])
+def test_the_steps_of_a_sequence_need_not_be_known(time, tmp_path):
+    keras.utils.set_random_seed(7)
+    each = keras.Sequential(
+        [
+            keras.Input((4,)),
+            L.Dense(6, use_bias=False, name="a"),
+            L.BatchNormalization(),
+            L.ReLU(),
+            L.Dense(3, name="b"),
+        ]
+    )
+    source = keras.Sequential([keras.Input((time, 4)), L.TimeDistributed(each, name="each")])
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 4)).astype(np.float32)
+    model, eager = (rct.quantize(source, rct.Recipe(bits=12, max_bits=12)) for _ in range(2))
+    assert np.abs(model(x) - np.stack([each(x[:, step]) for step in range(5)], axis=1)).max() < 0.01
+    batches = sequences(5, 5) if time else sequences(5, 7, 2)
+    for one, options in ((model, {}), (eager, {"run_eagerly": True})):
+        one.compile(rct.optimizers.SGD(0.5), "mse", **options)
+        before = integers(one)
+        one.fit(batches, verbose=0)
+        assert not same(before, integers(one))
+    assert same(integers(model), integers(eager))
+    assert [weight.label for weight in model.integer_weights] == ["each/a", "each/b"]
+    model.save(tmp_path / "model.keras")
+    loaded = rct.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded(x), model(x))
