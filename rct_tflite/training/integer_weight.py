@@ -266,7 +266,7 @@ class IntegerWeight(keras.layers.Layer):
             self._regrid(factor, bits)
 
     def double_range(self) -> None:
-        """Doubles the range at the same bit-width: integers halve, rounded as for a narrower grid, the scale doubles."""
+        """Doubles the range at the same width: the scale doubles, integers halve, rounded as for a narrower grid."""
         self._regrid(0.5, int(self.bits.numpy()))
 
     def _regrid(self, factor: float, bits: int) -> None:

@@ -119,8 +119,8 @@ void rct_phases_prepare(void)
 /* The update alone, of one row. Most weights stay, as in a training that goes well. */
 static void update_row(void)
 {
-    const rct_row_update_t row = {image, DEPTH, 5, 3 * step_mantissa[0], 26, 127};
-    backward.random = rct_update_stochastic(&row, (int8_t *)taught_rows, backward.random);
+    const rct_row_t row = rct_row(&taught.weights, &learn, 0, 26 - step_shift[0]);
+    backward.random = rct_update_from_input(&row, image, taught.input_zero_point, 3, backward.random);
 }
 
 /* A whole backward pass of a layer. */

@@ -21,8 +21,8 @@ static void write_outputs(const rct_fully_connected_t *op, const rct_requant_cha
 }
 
 /* rct_dot_4() with all registers to itself. */
-RCT_APART void dot_four(const int8_t *weights, int32_t stride, const int8_t *input, int32_t count,
-                        int32_t offset, int32_t *acc)
+RCT_APART void rct_fully_connected_dot_4(const int8_t *weights, int32_t stride, const int8_t *input,
+                                         int32_t count, int32_t offset, int32_t *acc)
 {
     rct_dot_4(weights, stride, input, count, offset, acc);
 }
@@ -38,7 +38,7 @@ static void run_fours(const rct_fully_connected_t *op, const rct_requant_channel
         const int8_t *weights = (const int8_t *)&op->weights.rows[(uint32_t)channel * (uint32_t)depth];
         const int32_t *bias = &op->weights.bias[channel];
         int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
-        dot_four(weights, depth, input, depth, -op->input_zero_point, acc);
+        rct_fully_connected_dot_4(weights, depth, input, depth, -op->input_zero_point, acc);
         write_outputs(op, requant, acc, channel, 4, output);
     }
 }
@@ -85,17 +85,20 @@ RCT_INLINE void dot_pair(pair_t *pair, const int8_t *input, int32_t depth, int32
 }
 
 /* The common widths have code of their own, with constant shifts. */
-RCT_APART void dot_pair_4_bits(pair_t *pair, const int8_t *input, int32_t depth, int32_t offset)
+RCT_APART void rct_fully_connected_dot_pair_4_bits(pair_t *pair, const int8_t *input, int32_t depth,
+                                                   int32_t offset)
 {
     dot_pair(pair, input, depth, offset, 4);
 }
 
-RCT_APART void dot_pair_6_bits(pair_t *pair, const int8_t *input, int32_t depth, int32_t offset)
+RCT_APART void rct_fully_connected_dot_pair_6_bits(pair_t *pair, const int8_t *input, int32_t depth,
+                                                   int32_t offset)
 {
     dot_pair(pair, input, depth, offset, 6);
 }
 
-RCT_APART void dot_pair_any(pair_t *pair, const int8_t *input, int32_t depth, int32_t offset, int32_t bits)
+RCT_APART void rct_fully_connected_dot_pair_any(pair_t *pair, const int8_t *input, int32_t depth,
+                                                int32_t offset, int32_t bits)
 {
     dot_pair(pair, input, depth, offset, bits);
 }
@@ -113,11 +116,11 @@ static void run_pairs(const rct_fully_connected_t *op, const rct_requant_channel
         pair_t pair = {{row, count == 2 ? row + weights->row_bytes : row},
                        {weights->bias[channel], weights->bias[channel + count - 1]}};
         if (weights->bits == 6) {
-            dot_pair_6_bits(&pair, input, depth, offset);
+            rct_fully_connected_dot_pair_6_bits(&pair, input, depth, offset);
         } else if (weights->bits == 4) {
-            dot_pair_4_bits(&pair, input, depth, offset);
+            rct_fully_connected_dot_pair_4_bits(&pair, input, depth, offset);
         } else {
-            dot_pair_any(&pair, input, depth, offset, weights->bits);
+            rct_fully_connected_dot_pair_any(&pair, input, depth, offset, weights->bits);
         }
         write_outputs(op, requant, pair.acc, channel, count, output);
     }

@@ -43,14 +43,16 @@ RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_
     sums[3] = sum_3;
 }
 
-RCT_APART void sum_four_8_bits(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
-                               const int8_t *error, int32_t first, int32_t *sums)
+RCT_APART void rct_fully_connected_grad_8_bits(const rct_fully_connected_t *op,
+                                               const rct_error_scale_t *scale, const int8_t *error,
+                                               int32_t first, int32_t *sums)
 {
     sum_four(op, scale, error, first, false, sums);
 }
 
-RCT_APART void sum_four_packed(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
-                               const int8_t *error, int32_t first, int32_t *sums)
+RCT_APART void rct_fully_connected_grad_packed(const rct_fully_connected_t *op,
+                                               const rct_error_scale_t *scale, const int8_t *error,
+                                               int32_t first, int32_t *sums)
 {
     sum_four(op, scale, error, first, true, sums);
 }
@@ -78,9 +80,9 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
         int32_t sums[4];
         int32_t count = 4;
         if (depth - first >= 4 && op->weights.bits == 8) {
-            sum_four_8_bits(op, scale, error, first, sums);
+            rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
         } else if (depth - first >= 4) {
-            sum_four_packed(op, scale, error, first, sums);
+            rct_fully_connected_grad_packed(op, scale, error, first, sums);
         } else {
             sums[0] = sum_one(op, scale, error, first);
             count = 1;

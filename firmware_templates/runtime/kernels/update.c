@@ -131,7 +131,8 @@ RCT_INLINE uint32_t update_row(const rct_row_t *row, bool is_packed, const int8_
 }
 #endif
 
-RCT_APART void update_truncated(const rct_row_t *row, const int8_t *input, int32_t zero_point, int32_t factor)
+RCT_APART void rct_update_truncated(const rct_row_t *row, const int8_t *input, int32_t zero_point,
+                                    int32_t factor)
 {
     const int32_t shift = row->step.shift;
     for (int32_t i = 0; i < row->depth; i++) {
@@ -143,8 +144,8 @@ RCT_APART void update_truncated(const rct_row_t *row, const int8_t *input, int32
     }
 }
 
-RCT_APART uint32_t update_8_bits(const rct_row_t *row, const int8_t *input, int32_t zero_point,
-                                 rct_unit_t unit, uint32_t random)
+RCT_APART uint32_t rct_update_8_bits(const rct_row_t *row, const int8_t *input, int32_t zero_point,
+                                     rct_unit_t unit, uint32_t random)
 {
     return update_row(row, false, input, zero_point, unit, random);
 }
@@ -179,7 +180,7 @@ uint32_t rct_update_from_input(const rct_row_t *row, const int8_t *input, int32_
     const int32_t factor = error * row->step.mantissa;
     const rct_unit_t unit = {(uint32_t)factor, shift};
     if (!row->stochastic) {
-        update_truncated(row, input, zero_point, factor);
+        rct_update_truncated(row, input, zero_point, factor);
         return random;
     }
     if (row->bits != 8) {
@@ -194,7 +195,7 @@ uint32_t rct_update_from_input(const rct_row_t *row, const int8_t *input, int32_
         return update_few(row, input, zero_point, unit.scale << (FEW_BITS - shift), random);
     }
 #endif
-    return update_8_bits(row, input, zero_point, unit, random);
+    return rct_update_8_bits(row, input, zero_point, unit, random);
 }
 
 /* Whether the product with a mantissa stays below 2**30: 64-bit shifts are slow on small cores. */
