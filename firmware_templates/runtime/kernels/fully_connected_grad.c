@@ -70,28 +70,33 @@ static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t 
     return sum;
 }
 
+/* Writes one error; returns the larger of `peak` and the magnitude of the sum. */
+static inline int32_t write_error(int32_t sum, int32_t shift, int32_t peak, int8_t *input_error)
+{
+    *input_error = rct_saturate_error(rct_round_shift(sum, shift));
+    return rct_max(peak, rct_magnitude(sum));
+}
+
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
 static int32_t write_input_error(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
                                  const int8_t *error, int32_t shift, int8_t *input_error)
 {
     const int32_t depth = op->weights.depth;
     int32_t peak = 0;
-    for (int32_t first = 0; first < depth; first += 4) {
+    int32_t first = 0;
+    for (; first < depth - 3; first += 4) {
         int32_t sums[4];
-        int32_t count = 4;
-        if (depth - first >= 4 && op->weights.bits == 8) {
+        if (op->weights.bits == 8) {
             rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
-        } else if (depth - first >= 4) {
-            rct_fully_connected_grad_packed(op, scale, error, first, sums);
         } else {
-            sums[0] = sum_one(op, scale, error, first);
-            count = 1;
-            first -= 3;
+            rct_fully_connected_grad_packed(op, scale, error, first, sums);
         }
-        for (int32_t i = 0; i < count; i++) {
-            peak = rct_max(peak, rct_magnitude(sums[i]));
-            *input_error++ = rct_saturate_error(rct_round_shift(sums[i], shift));
+        for (int32_t i = 0; i < 4; i++) {
+            peak = write_error(sums[i], shift, peak, &input_error[first + i]);
         }
+    }
+    for (; first < depth; first++) {
+        peak = write_error(sum_one(op, scale, error, first), shift, peak, &input_error[first]);
     }
     return peak;
 }
