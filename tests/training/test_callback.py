@@ -324,8 +324,8 @@ def test_parameter_bytes():
     "settings",
     [{"t_min": 4.0, "t_max": 1.0}, {"t_min": 1.0, "t_max": 3.9}, {"t_min": 0.0}, {"t_min": 1.0, "t_max": float("nan")},
      {"t_min": {"conv*": -1.0}}, {"t_min": {"conv*": 2.0}, "t_max": 7.0}, {"min_bits": 1}, {"max_bits": 17},
-     {"max_saturated": 0.0}, {"min_bits": 7, "max_bits": 6}, {"interval": 0}, {"average": 1.0}, {"average": -0.1}, {"freeze_after": -1},
-     {"budget_bytes": 0}, {"mode": "leap"}, {"log": "run.txt"}],
+     {"min_bits": 7, "max_bits": 6}, {"interval": 0}, {"average": 1.0}, {"average": -0.1}, {"freeze_after": -1},
+     {"max_saturated": 0.0}, {"budget_bytes": 0}, {"mode": "leap"}, {"log": "run.txt"}],
     ids=str,
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(settings):
