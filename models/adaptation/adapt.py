@@ -1,6 +1,6 @@
-"""Fine-tunes on what a device meets: integers, as the firmware does it, against float32 in Keras; writes `results.json`.
+"""Fine-tunes on what a device meets: the firmware's integers against float32 in Keras; writes `results.json`.
 
-python models/adaptation/adapt.py [--only NAME ...] [--seeds 2] [--data FOLDER] [--json FILE]
+python models/adaptation/adapt.py [--only NAME ...] [--seeds 2] [--data FOLDER] [--models FOLDER] [--json FILE]
 """
 
 import argparse
@@ -176,7 +176,9 @@ def run(name: str, seeds: int, folder: Path, models: Path | None) -> Result:
     for row in result.rows:
         print(f"{name}, {row.target}, seed {row.seed}: before {row.before}, after {row.after}")
     mean, error = difference(result.rows)
-    print(f"{name}: integers against float32 {mean:+.2f} points, standard error {error:.2f}; {result.rates}", flush=True)
+    print(
+        f"{name}: integers against float32 {mean:+.2f} points, standard error {error:.2f}; {result.rates}", flush=True
+    )
     return result
 
 
@@ -212,6 +214,41 @@ def write(file: Path, seeds: int, results: dict[str, Result]) -> None:
         "results": {name: rows[name] for name in data.DATA_SETS if name in rows},
     }
     file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def table(content: dict[str, Any]) -> list[str]:
+    """Returns the rows of the README's table: a data set each, from what `results.json` holds."""
+    return [_table_row(name, result) for name, result in content["results"].items()]
+
+
+def _table_row(name: str, result: dict[str, Any]) -> str:
+    rows = [Row(**row) for row in result["rows"]]
+    before, integer, floating = (
+        float(np.mean(values))
+        for values in (
+            [row.before["integer"] for row in rows],
+            [row.after["integer"] for row in rows],
+            [row.after["float32"] for row in rows],
+        )
+    )
+    mean, error = difference(rows)
+    cost = Cost(**result["cost"])
+    energy, low, high = cost.energy_uj
+    learnt = sorted({row.learnt for row in rows})
+    cells = [
+        name,
+        f"{len({row.target for row in rows})} x {len({row.seed for row in rows})}",
+        f"{learnt[0]} to {learnt[-1]}" if len(learnt) > 1 else str(learnt[0]),
+        f"{before:.1f}",
+        f"{integer:.1f}",
+        f"{floating:.1f}",
+        f"{mean:+.2f} +- {error:.2f}",
+        f"{result['rates']['integer']:g}, {result['rates']['float32']:g}",
+        f"{cost.ram_bytes:,}",
+        f"{cost.instructions:,}",
+        f"{energy:,.0f} ({low:,.0f} to {high:,.0f})",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
