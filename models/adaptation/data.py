@@ -128,7 +128,7 @@ def _part(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Part:
 
 # --- spoken digits ---------------------------------------------------------------------------------------------
 
-FRAME, HOP, BANDS = 256, 128, 24
+FRAME, HOP, BANDS = 256, 200, 24
 FLOOR_DB = 60.0
 SPEAKERS = ("jackson", "nicolas", "theo")
 FIRST_TAKES = 5
@@ -137,7 +137,7 @@ FIRST_TAKES = 5
 def spectrogram(signals: npt.NDArray[np.int16]) -> Floats:
     """Returns log spectrograms (count, frames, bands, 1) from 0 to 1 of 8 kHz signals (count, samples).
 
-    Hann windows of 32 ms every 16 ms; the power of their spectrum, averaged in bands that are equally wide on the mel
+    Hann windows of 32 ms every 25 ms; the power of their spectrum, averaged in bands that are equally wide on the mel
     scale; decibels below the loudest band of the recording, 60 of them, so that loudness does not matter.
     """
     frames = 1 + (signals.shape[1] - FRAME) // HOP
@@ -247,7 +247,7 @@ def _normalised(signals: npt.NDArray[np.int16]) -> Floats:
 
 # --- scanned digits ---------------------------------------------------------------------------------------------
 
-MNIST_IMAGES = 12_000
+MNIST_IMAGES = 8_000
 IMAGES_PER_DIGIT = 10
 DRAWS = 3
 

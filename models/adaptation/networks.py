@@ -41,7 +41,9 @@ class Network:
 
 
 NETWORKS = {
-    "spoken-digits": Network((Block(8, (3, 3), (2, 2)), Block(16, (3, 3), (2, 2)), Block(24, (3, 3), (2, 2))), 15),
+    "spoken-digits": Network(
+        (Block(8, (3, 3), (2, 2), (2, 1)), Block(16, (3, 3), (2, 2)), Block(24, (3, 3), (2, 2))), 12
+    ),
     "activities": Network((Block(12, (1, 7), (1, 4), (1, 2)), Block(24, (1, 5), (1, 2))), 8),
     "scanned-digits": Network((Block(8, (3, 3), (2, 2)), Block(16, (3, 3), (2, 2)), Block(24, (3, 3), (2, 2))), 3),
     "bearings": Network((Block(12, (1, 16), (1, 4), (1, 4)), Block(24, (1, 5), (1, 2)), Block(24, (1, 3), (1, 2))), 12),
