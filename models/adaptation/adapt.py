@@ -29,7 +29,7 @@ from rct_tflite.spec.graph import TrainingMetadata  # noqa: E402
 from rct_tflite.tflite.reader import read_graph  # noqa: E402
 from rct_tflite.training.freeze import freeze  # noqa: E402
 
-RATES = (0.003, 0.01, 0.03)
+RATES = (0.001, 0.003, 0.01, 0.03)
 EPOCHS = 10
 LARGEST_LOSS = 1.0
 """Points that integers may lose to float32."""
@@ -63,7 +63,7 @@ class Result:
 
     Attributes:
         rates: Per method, the learning rate that was best in the mean over targets and seeds.
-        validation: Per method, the mean score in percent of each rate on the part held out of what is learnt from.
+        validation: Per method, the mean score in percent of each rate in a cross-validation on what is learnt from.
         rows: One for each target and seed.
         train: What learns.
         cost: Of a training step on the device.
@@ -118,29 +118,29 @@ def cases_of(domains: Sequence[Domain], network: Network, seed: int, names: Path
     return cases
 
 
-def validation_scores(cases: Sequence[Case], method: str, rates: Sequence[float], epochs: int) -> dict[float, float]:
-    """Returns the mean score of each rate on the part of the samples that is held out; the test part is not read."""
+def validation_scores(cases: Sequence[Case], method: str, rates: Sequence[float]) -> dict[float, float]:
+    """Returns the mean score of each rate in a cross-validation on the samples to learn from; the test is not read."""
     scores: dict[float, list[float]] = {rate: [] for rate in rates}
     for case in cases:
-        learn, held = case.target.split()
-        for rate in rates:
-            scores[rate].append(score(case.tuners[method].tune(learn, held, rate, epochs)[1], held.y))
+        for learn, held in case.target.folds():
+            for rate in rates:
+                scores[rate].append(score(case.tuners[method].tune(learn, held, rate, EPOCHS)[1], held.y))
     return {rate: float(np.mean(values)) for rate, values in scores.items()}
 
 
-def row_of(case: Case, rates: dict[str, float], epochs: int) -> Row:
+def row_of(case: Case, rates: dict[str, float]) -> Row:
     """Fine-tunes on all samples to learn from, and tests."""
     target = case.target
     before, after = {}, {}
     for method, rate in rates.items():
-        predicted = case.tuners[method].tune(target.learn, target.test, rate, epochs)
+        predicted = case.tuners[method].tune(target.learn, target.test, rate, EPOCHS)
         before[method], after[method] = (round(score(classes, target.test.y), 2) for classes in predicted)
     return Row(target.name, case.seed, len(target.learn.y), len(target.test.y), before, after)
 
 
 def measure(cases: Sequence[Case], train: str, folder: Path, rates: Sequence[float] = RATES) -> Result:
     """Chooses each method's learning rate, fine-tunes every case, and counts the cost of a step."""
-    validation = {method: validation_scores(cases, method, rates, EPOCHS) for method in METHODS}
+    validation = {method: validation_scores(cases, method, rates) for method in METHODS}
     best = {method: max(scores, key=lambda rate: scores[rate]) for method, scores in validation.items()}
     first = cases[0]
     return Result(
@@ -149,7 +149,7 @@ def measure(cases: Sequence[Case], train: str, folder: Path, rates: Sequence[flo
             method: {f"{rate:g}": round(value, 2) for rate, value in scores.items()}
             for method, scores in validation.items()
         },
-        rows=tuple(row_of(case, best, EPOCHS) for case in cases),
+        rows=tuple(row_of(case, best) for case in cases),
         train=train,
         cost=cost_of(first.model.read_bytes(), first.target.learn, train, best["integer"], folder),
     )

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-VALIDATION_EVERY = 4
-"""One in this many samples to learn from chooses the learning rate."""
+FOLDS = 4
+"""A learning rate is chosen on each of so many parts of the samples to learn from, by learning from the others."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
@@ -50,10 +50,10 @@ class Target:
     learn: Part
     test: Part
 
-    def split(self) -> tuple[Part, Part]:
-        """Splits what is learnt from: to learn from, and to choose a learning rate by."""
-        held = np.arange(len(self.learn.y)) % VALIDATION_EVERY == VALIDATION_EVERY - 1
-        return self.learn.take(~held), self.learn.take(held)
+    def folds(self) -> list[tuple[Part, Part]]:
+        """Splits what is learnt from in several ways: to learn from, and to choose a learning rate by."""
+        fold = np.arange(len(self.learn.y)) % FOLDS
+        return [(self.learn.take(fold != held), self.learn.take(fold == held)) for held in range(FOLDS)]
 
 
 @dataclass(frozen=True, eq=False)

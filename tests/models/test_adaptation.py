@@ -85,9 +85,11 @@ def test_evidence_of_a_difference_is_given_with_its_error():
 
 def test_the_part_that_chooses_the_rate_is_not_learnt_from():
     part = waves(20, 0.0)
-    learn, held = data.target("", part, part, seed=1).split()
-    assert (len(learn.y), len(held.y)) == (15, 5)
-    assert not {x.tobytes() for x in learn.x} & {x.tobytes() for x in held.x}
+    folds = data.target("", part, part, seed=1).folds()
+    assert [(len(learn.y), len(held.y)) for learn, held in folds] == [(15, 5)] * 4
+    for learn, held in folds:
+        assert not {x.tobytes() for x in learn.x} & {x.tobytes() for x in held.x}
+    assert {x.tobytes() for _, held in folds for x in held.x} == {x.tobytes() for x in part.x}
 
 
 def content(count, shape, **ids):
