@@ -11,7 +11,9 @@ from rct_tflite.planning.selection import select
 from rct_tflite.reference import gradients
 from rct_tflite.reference.backward import Merge, backward_steps
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import Activation, OpKind, SoftmaxOptions
+from rct_tflite.spec.training_plan import Loss
 from rct_tflite.tflite.reader import read_graph
 from tests.float_network import real
 from tests.graphs import GraphBuilder
@@ -98,7 +100,7 @@ def float_gradients(graph, network, values, label):
             floats[op.output] = (
                 y if op.output == graph.output and op.kind is OpKind.SOFTMAX else y + tf.stop_gradient(seen - y)
             )
-        logits = tf.reshape(floats[graph.logits], (1, -1))
+        logits = tf.reshape(floats[loss_tensor(graph, Loss.SOFTMAX_CROSS_ENTROPY)], (1, -1))
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits([label], logits)
     return dict(zip(parameters, tape.gradient(loss, list(parameters.values())), strict=True))
 
@@ -110,7 +112,7 @@ def test_integer_gradients_point_along_the_float_ones(name):
     trainer = RecordingTrainer(graph, dataclasses.replace(select(graph, "all"), learning_rate=0.05))
     random, found, expected = np.random.default_rng(1), {}, {}
     samples = [quantise(graph, x) for x in random.normal(size=(30, *graph.tensors[0].shape[1:]))]
-    logits = trainer.network.values(np.stack(samples))[graph.logits].reshape(30, -1)
+    logits = trainer.network.values(np.stack(samples))[loss_tensor(graph, Loss.SOFTMAX_CROSS_ENTROPY)].reshape(30, -1)
     inside = [x for x, row in zip(samples, logits, strict=True) if row.min() > -128 and row.max() < 127]  # errors go on
     for sample in inside[:8]:
         values = trainer.network.values(sample[None])
