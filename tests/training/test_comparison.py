@@ -82,7 +82,7 @@ def test_floats_are_predicted_and_scored_by_r2():
     x = np.random.default_rng(0).normal(size=(128, 3)).astype(np.float32)
     y = (x @ np.float32([1.0, -2.0, 0.5])).astype(np.float32)
     data = Samples(x[:96], y[:96], x[96:], y[96:])
-    rows = compare(regression, data, methods=("float32", "qat", "fixed-8"), schedule=Schedule(20, 16, 0.1), seeds=1)
+    rows = compare(regression, data, methods=("float32", "qat", "fixed-8"), schedule=Schedule(20, 16, 0.1, 3), seeds=1)
     assert all(row.score > 90.0 for row in rows)
     assert score_of(data.y_test.reshape(-1, 1), data) == 100.0
 
