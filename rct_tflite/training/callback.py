@@ -217,7 +217,7 @@ class RCTCallback(keras.callbacks.Callback):
         for weight in self._weights:
             # Weights spread evenly over the range have this share of them on its last integer, too.
             natural = 1.5 / 2 ** (int(number_of(weight.bits)) - 1)
-            crowd = max((self.max_saturated + natural) * weight.weight_count, 1.0)
+            crowd = (self.max_saturated + natural) * weight.weight_count
             if weight.trainable and round(float(number_of(weight.saturated)) * weight.weight_count) > crowd:
                 weight.double_range()
 

@@ -9,7 +9,7 @@ import keras
 from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.spec.graph import Activation
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.layers import Conv2D, Dense
+from rct_tflite.training.layers import BatchNormalization, Conv2D, Dense
 
 SUPPORTED = (
     "rct.layers.Conv2D and Dense with their ActivationRange, BatchNormalization, ReLU (also max_value=6), "
@@ -153,6 +153,7 @@ def check_batch_norm(layer: Any) -> str | None:
 
 PLAIN_CHECKS: dict[type, Check] = {
     keras.layers.BatchNormalization: check_batch_norm,
+    BatchNormalization: check_batch_norm,
     keras.layers.ReLU: check_activation,
     keras.layers.Activation: check_activation,
     keras.layers.MaxPooling2D: check_format,

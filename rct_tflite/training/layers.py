@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rct_tflite.training.activation_range import ActivationRange
+from rct_tflite.training.batch_norm import BatchNormalization
 from rct_tflite.training.quantized_layer import IntegerTensor, Quantized
 from rct_tflite.training.recurrent import GRU, LSTM
 
@@ -18,6 +19,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "ActivationRange",
+    "BatchNormalization",
     "Conv1D",
     "Conv2D",
     "Conv2DTranspose",

@@ -41,7 +41,7 @@ class Role(enum.Enum):
 
 
 _ROLES: dict[Role, tuple[type, ...]] = {
-    Role.NORM: (L.BatchNormalization,),
+    Role.NORM: (L.BatchNormalization, rct_layers.BatchNormalization),
     Role.COMPUTE: (
         L.Add, L.Average, L.Concatenate, L.ELU, L.GlobalAveragePooling1D, L.GlobalAveragePooling2D,
         L.LayerNormalization, L.LeakyReLU, L.Maximum, L.Minimum, L.Multiply, L.PReLU, L.Subtract,
@@ -66,7 +66,7 @@ CLAMPS = ("relu", "relu6")
 def supported() -> str:
     """Returns the names of the supported layers, for error messages."""
     own = sorted(kind.__name__ for kind in QUANTIZED_CLASSES)
-    others = sorted(kind.__name__ for kind in _ROLE_OF_CLASS)
+    others = sorted({kind.__name__ for kind in _ROLE_OF_CLASS})
     return ", ".join([*own, "Bidirectional", "TimeDistributed", "Activation", "ReLU", *others, "nested models"])
 
 

@@ -10,7 +10,7 @@ import keras
 
 from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.layers import TimeDistributed
+from rct_tflite.training.layers import BatchNormalization, TimeDistributed
 from rct_tflite.training.placement import (
     NOT_IN_A_NAME,
     PROBABILITIES,
@@ -44,6 +44,7 @@ class _Value:
     ranged: Any = None
 
 
+_FASTER: dict[type, Any] = {keras.layers.BatchNormalization: BatchNormalization}
 _FUSED = frozenset({Role.NORM, Role.CLAMP})
 
 
@@ -92,7 +93,7 @@ class Rebuilder:
         config = layer.get_config()
         kind = QUANTIZED_CLASSES.get(type(layer))
         if kind is None:
-            return type(layer).from_config(config)
+            return _FASTER.get(type(layer), type(layer)).from_config(config)
         self.paths.append(path)
         recipe = self.recipe.for_layer(path, list(kind.tensors))
         config |= {"recipe": recipe.to_dict(), "trainable": layer.trainable and not recipe.frozen}
