@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import format_interval, json_option, print_json
-from rct_tflite.energy.estimate import Interval
+from rct_tflite.cli.output import format_cost, interval_json, json_option, print_json
+from rct_tflite.energy.estimate import Estimate
 from rct_tflite.firmware.run import RunOptions, RunReport, run_project
 
 _SAMPLES = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -69,14 +69,14 @@ def _as_json(report: RunReport) -> dict[str, object]:
             "stack_reserved": memory.stack_reserved,
         },
         "flash_bytes": {"code_and_tables": memory.code, "weights": memory.weights_flash},
-        "inference": {"time_s": _values(report.inference.time_s), "energy_j": _values(report.inference.energy_j)},
-        "training_step": {"time_s": _values(report.step.time_s), "energy_j": _values(report.step.energy_j)},
+        "inference": _cost_json(report.inference),
+        "training_step": _cost_json(report.step),
         "functions": dict(report.cost.functions),
     }
 
 
-def _values(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _cost_json(cost: Estimate) -> dict[str, object]:
+    return {"time_s": interval_json(cost.time_s), "energy_j": interval_json(cost.energy_j)}
 
 
 def _print(report: RunReport) -> None:
@@ -97,10 +97,7 @@ def _print(report: RunReport) -> None:
         ("inference", report.cost.inference, report.inference),
         ("training step", report.cost.step, report.step),
     ):
-        click.echo(
-            f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
-            f"{format_interval(cost.energy_j, 1e6, 'uJ')}"
-        )
+        click.echo(f"  {name:<20} {count:,} instructions, {format_cost(cost)}")
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
         f"application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
