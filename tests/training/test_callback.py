@@ -165,7 +165,7 @@ def test_a_budget_of_joules_that_cannot_be_kept(samples):
 def test_a_budget_of_joules_needs_known_shapes():
     inputs = keras.Input((None, 3))
     model = rct.quantize(keras.Model(inputs, keras.layers.Conv1D(2, 2)(inputs)))
-    model.compile("sgd", "mse")
+    model.compile(rct.optimizers.SGD(0.1), "mse")
     callback = rct.RCTCallback(budget_joules=1.0, target="stm32l4r5")
     with pytest.raises(RecipeError, match="unknown number of multiply-accumulates"):
         model.fit(np.zeros((2, 5, 3)), np.zeros((2, 4, 2)), verbose=0, callbacks=[callback])
