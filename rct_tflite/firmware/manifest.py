@@ -10,6 +10,7 @@ from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
@@ -32,6 +33,7 @@ class Manifest:
         learning_rate: On the device.
         rounding: Of the updates.
         loss: What a training step makes smaller.
+        options: Of the step; what is off is not written.
     """
 
     network: str
@@ -40,10 +42,14 @@ class Manifest:
     learning_rate: float
     rounding: str
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
+    options: StepOptions = PLAIN_STEP
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True)
+        values = {"format": FORMAT, **asdict(self), "options": options_to_json(self.options)}
+        if not values["options"]:
+            del values["options"]
+        text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -69,7 +75,7 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.options)
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -102,7 +108,8 @@ def _read_manifest(path: Path) -> Manifest:
     if values.pop("format") != FORMAT:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
-    manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate})
+    options = options_from_json(values.get("options", {}))
+    manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate, "options": options})
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
     return manifest

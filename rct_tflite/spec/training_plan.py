@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 
 
 class Loss(enum.StrEnum):
@@ -30,9 +31,11 @@ class TrainingPlan:
         learning_rate: Of plain stochastic gradient descent at batch 1.
         rounding: Of the updates.
         loss: What is made smaller.
+        options: Of the step, beside plain gradient descent.
     """
 
     trained: tuple[str, ...]
     learning_rate: float
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    options: StepOptions = PLAIN_STEP
