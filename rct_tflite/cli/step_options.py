@@ -1,5 +1,6 @@
 """Options of `rct-tflite export` that change the training step."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,12 @@ _OPTIONS = (
         "--rate-schedule",
         "schedule",
         metavar="WHEN",
-        help="Learning rate over the steps: halve:STEPS, cosine:STEPS, STEP=FACTOR,..., or manual (set by your program).",
+        help="Learning rate over the steps: halve:STEPS, cosine:STEPS, STEP=FACTOR,..., manual (your program sets it).",
+    ),
+    click.option("--evaluate", is_flag=True, help="The device counts confusions on held samples, and stops early."),
+    click.option("--keep-best", is_flag=True, help="It also keeps the best weights in RAM, to roll back to."),
+    click.option(
+        "--replay", type=int, metavar="SLOTS", help="It holds this many samples, balanced by class, to replay."
     ),
     click.option("--clip-norm", type=float, help="Largest L2 norm of the loss' gradient at the outputs."),
 )
@@ -24,7 +30,8 @@ def step_request_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options to a command that takes them as one `step`."""
 
     @functools.wraps(command)
-    def wrapped(class_weights: str | None, schedule: str | None, clip_norm: float | None, **others: Any) -> None:
-        command(step=StepRequest(class_weights, schedule, clip_norm), **others)
+    def wrapped(**values: Any) -> None:
+        step = StepRequest(**{field.name: values.pop(field.name) for field in dataclasses.fields(StepRequest)})
+        command(step=step, **values)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(_OPTIONS), wrapped)

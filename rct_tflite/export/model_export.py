@@ -17,7 +17,7 @@ from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.options import NO_REQUEST, StepRequest, step_options
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.graph import Graph, TrainingMetadata
@@ -86,7 +86,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
         plan = select(graph, options.train, options.learning_rate, options.loss)
-        plan = dataclasses.replace(plan, options=step_options(graph, options.step))
+        aids = aid_options(plan.loss, options.step)
+        plan = dataclasses.replace(plan, options=step_options(graph, options.step), aids=aids)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
@@ -95,7 +96,9 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
         rounding = str(plan.rounding)
         checksum, loss = sha256(content), str(plan.loss)
-        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss, plan.options).write(folder)
+        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss, plan.options, plan.aids).write(
+            folder
+        )
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
@@ -34,6 +35,7 @@ class Manifest:
         rounding: Of the updates.
         loss: What a training step makes smaller.
         options: Of the step; what is off is not written.
+        aids: Beside the step; what is off is not written.
     """
 
     network: str
@@ -43,12 +45,15 @@ class Manifest:
     rounding: str
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        values = {"format": FORMAT, **asdict(self), "options": options_to_json(self.options)}
-        if not values["options"]:
-            del values["options"]
+        values = {"format": FORMAT, **asdict(self)}
+        for key, chosen in (("options", options_to_json(self.options)), ("aids", self.aids.to_json())):
+            values[key] = chosen
+            if not chosen:
+                del values[key]
         text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -75,7 +80,7 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.options)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.options, manifest.aids)
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -108,8 +113,10 @@ def _read_manifest(path: Path) -> Manifest:
     if values.pop("format") != FORMAT:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
-    options = options_from_json(values.get("options", {}))
-    manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate, "options": options})
+    options, aids = options_from_json(values.get("options", {})), AidOptions(**values.get("aids", {}))
+    manifest = Manifest(
+        **{**values, "trained": trained, "learning_rate": learning_rate, "options": options, "aids": aids}
+    )
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
     return manifest

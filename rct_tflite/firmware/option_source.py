@@ -7,8 +7,10 @@ from rct_tflite.firmware.source import ModelSource, Names, Struct
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.rates import clip_constants, rate_limits
+from rct_tflite.spec.aid_options import NO_AIDS
 from rct_tflite.spec.training_plan import TrainingPlan
 
+_AIDS = ("rct_aids.h", "evaluation.c", "replay.c")
 _RATES = ("rct_rates.h", "blocks.h", "scale_error.c", "rates.c")
 
 
@@ -29,7 +31,14 @@ def _files(plan: TrainingPlan) -> tuple[str, ...]:
     options, files = plan.options, []
     if options.has_factor(plan.loss.takes_class) or options.class_weights:
         files += [name for name in _RATES if name != "rates.c" or options.schedule is not None]
+    if plan.aids != NO_AIDS:
+        files += _AIDS
     return tuple(dict.fromkeys(files))
+
+
+def option_macros(plan: TrainingPlan) -> tuple[tuple[str, int], ...]:
+    """Returns (macro, 0 or 1): which options the application can command."""
+    return ("RCT_HAS_RATES", int(plan.options.schedule is not None)), ("RCT_HAS_AIDS", int(plan.aids != NO_AIDS))
 
 
 def add_error_scaling(names: Names, source: ModelSource) -> None:
@@ -75,3 +84,40 @@ def _add_schedule(names: Names, source: ModelSource) -> str:
     source.reset.append("rct_schedule_reset(&rct_model_schedule);")
     source.begin.append("rct_schedule_advance(&rct_model_schedule);")
     return "rate.rate"
+
+
+def add_aids(names: Names, source: ModelSource) -> None:
+    """Adds the memory of what counts, keeps and replays."""
+    aids, graph = names.plan.aids, names.graph
+    if aids == NO_AIDS:
+        return
+    source.includes.append("rct_aids.h")
+    fields = dict.fromkeys(("progress", "confusion", "best", "replay", "held"), "NULL")
+    if aids.evaluates:
+        fields["progress"] = "&progress"
+        source.variables.append("static rct_progress_t progress;")
+    if aids.evaluates and names.plan.loss.takes_class:
+        fields["confusion"] = "confusion"
+        source.variables.append(f"static uint16_t confusion[{source.classes**2}];")
+    if aids.keeps_best:
+        fields["best"] = "best_parameters"
+        source.variables.append(f"static uint8_t best_parameters[{names.memory.parameter_bytes}];")
+    if aids.replay_slots:
+        slots, size = aids.replay_slots, graph.tensors[graph.input].size
+        source.variables += [
+            f"static int8_t replay_samples[{slots * size}];",
+            f"static uint16_t replay_labels[{slots}];",
+            f"static rct_replay_class_t replay_classes[{source.classes}];",
+            "static rct_replay_state_t replay_state;",
+        ]
+        fields["replay"] = source.add_struct(
+            "rct_replay_t",
+            "replay",
+            slots=slots,
+            samples="replay_samples",
+            labels="replay_labels",
+            classes="replay_classes",
+            state="&replay_state",
+        )
+    source.exported.append(Struct("rct_aids_t", "rct_model_aids", struct_text(**fields, held_bytes=0)))
+    source.reset.append("rct_aids_reset(&rct_model_aids);")

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 
@@ -32,6 +33,7 @@ class TrainingPlan:
         rounding: Of the updates.
         loss: What is made smaller.
         options: Of the step, beside plain gradient descent.
+        aids: What the device has beside the step.
     """
 
     trained: tuple[str, ...]
@@ -39,3 +41,4 @@ class TrainingPlan:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
