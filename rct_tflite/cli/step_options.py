@@ -17,6 +17,10 @@ _OPTIONS = (
         metavar="WHEN",
         help="Learning rate over the steps: halve:STEPS, cosine:STEPS, STEP=FACTOR,..., manual (your program sets it).",
     ),
+    click.option(
+        "--accumulate", type=int, default=1, help="Samples whose gradients are summed for one update.  [default: 1]"
+    ),
+    click.option("--momentum", type=float, default=0.0, help="Momentum, held in 8 bits a weight.  [default: 0]"),
     click.option("--evaluate", is_flag=True, help="The device counts confusions on held samples, and stops early."),
     click.option("--keep-best", is_flag=True, help="It also keeps the best weights in RAM, to roll back to."),
     click.option(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rct_tflite.planning.held import held_layout
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -37,14 +38,19 @@ def extras_of(graph: Graph, plan: TrainingPlan, parameter_bytes: int) -> tuple[E
     aids, extras = plan.aids, []
     if plan.options.schedule is not None:
         extras.append(Extra("learning rate", RATE_BYTES))
+    held = held_layout(graph, plan)
+    if held.sum_bytes:
+        extras.append(Extra("gradient sums", held.sum_bytes))
+    if held.momentum_bytes:
+        extras.append(Extra("momentum", held.momentum_bytes))
     if aids.evaluates:
         counts = _padded(COUNT_BYTES * outputs**2) if plan.loss.takes_class else 0
         extras.append(Extra("evaluation", PROGRESS_BYTES + counts))
     if aids.keeps_best:
         extras.append(Extra("best weights", parameter_bytes))
     if aids.replay_slots:
-        held = _padded(aids.replay_slots * sample) + _padded(aids.replay_slots * COUNT_BYTES)
-        size = held + _padded(outputs * REPLAY_CLASS_BYTES) + REPLAY_STATE_BYTES
+        samples = _padded(aids.replay_slots * sample) + _padded(aids.replay_slots * COUNT_BYTES)
+        size = samples + _padded(outputs * REPLAY_CLASS_BYTES) + REPLAY_STATE_BYTES
         extras.append(Extra("replay buffer", size))
     return tuple(extras)
 

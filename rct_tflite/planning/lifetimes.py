@@ -70,6 +70,7 @@ class Lifetimes:
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
+        self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
@@ -202,12 +203,15 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none."""
+        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none.
+
+        What holds gradients needs one per weight of a row of every kind.
+        """
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif step.op.kind is not OpKind.FULLY_CONNECTED or (self._holds and step.op.name in self._trained):
                 sizes.append(graph.row_shape(step.op)[1])
         count = max(graph.tensors[self._reads].size, *sizes, 0)
         return Buffer("sums", 4 * count, self._loss, last if sizes else self._loss)

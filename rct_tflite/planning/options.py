@@ -8,6 +8,7 @@ from rct_tflite.errors import RecipeError
 from rct_tflite.spec.aid_options import AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import (
+    DECAY_BITS,
     RATE_LIMIT,
     RATE_ONE,
     WEIGHT_LIMIT,
@@ -22,6 +23,8 @@ COSINE_PIECES = 32
 LARGEST_STEP = 2**32 - 1
 LARGEST_NORM = 1e6
 MOST_SLOTS = 2**16 - 1
+MOST_SAMPLES = 2**16 - 1
+MOMENTUM_ONE = 1 << DECAY_BITS
 _SCHEDULES = "'manual', 'halve:STEPS', 'cosine:STEPS', or 'STEP=FACTOR,STEP=FACTOR,...' with rising steps"
 
 
@@ -33,6 +36,8 @@ class StepRequest:
         class_weights: Numbers with commas, one for each output.
         schedule: Of the learning rate: `manual`, `halve:STEPS`, `cosine:STEPS` or `STEP=FACTOR,...`.
         clip_norm: Largest L2 norm of the loss' gradient at the tensor that the loss reads.
+        accumulate: Samples whose gradients are summed for one update.
+        momentum: 0 to below 1.
         evaluate: Whether the device counts what is right, and stops early.
         keep_best: Whether it also keeps the best weights.
         replay: Samples that it holds to replay.
@@ -41,6 +46,8 @@ class StepRequest:
     class_weights: str | None = None
     schedule: str | None = None
     clip_norm: float | None = None
+    accumulate: int = 1
+    momentum: float = 0.0
     evaluate: bool = False
     keep_best: bool = False
     replay: int | None = None
@@ -64,10 +71,23 @@ def step_options(graph: Graph, request: StepRequest) -> StepOptions:
         raise RecipeError(
             f"Cannot clip to this norm. Expected {1.0 / LARGEST_NORM:g} to {LARGEST_NORM:g}. Received: {norm}."
         )
+    if not 1 <= request.accumulate <= MOST_SAMPLES:
+        raise RecipeError(
+            f"Cannot add up the gradients of so many samples. Expected 1 to {MOST_SAMPLES}. "
+            f"Received: {request.accumulate}."
+        )
+    decay = round(request.momentum * MOMENTUM_ONE) if 0.0 <= request.momentum < 1.0 else -1
+    if not 0 <= decay < MOMENTUM_ONE or (decay == 0) != (request.momentum == 0.0):
+        raise RecipeError(
+            f"The momentum is out of range. Expected 0, or 1/{MOMENTUM_ONE} to {MOMENTUM_ONE - 1}/{MOMENTUM_ONE}. "
+            f"Received: {request.momentum}."
+        )
     return StepOptions(
         class_weights=() if weights is None else read_class_weights(weights, outputs),
         schedule=None if request.schedule is None else read_schedule(request.schedule),
         clip_norm=norm,
+        accumulate=request.accumulate,
+        momentum=decay,
     )
 
 

@@ -1,5 +1,6 @@
 """What the device has beside the training step does what NumPy does, byte by byte."""
 
+import copy
 import struct
 import subprocess
 
@@ -29,11 +30,7 @@ AIDS = AidOptions(evaluates=True, keeps_best=True, replay_slots=SLOTS)
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Case:
     folder = tmp_path_factory.mktemp("aids")
-    return Case(folder, small(), "all", M4, 5 * EPOCH, options=StepOptions(schedule=()), aids=AIDS)
-
-
-def reads(command: Command) -> Request:
-    return Request(command)
+    return Case(folder, small(), "all", M4, 5 * EPOCH, options=StepOptions(schedule=(), momentum=120), aids=AIDS)
 
 
 def lesson(command: Command, sample, label) -> Request:
@@ -53,7 +50,8 @@ def story(case: Case) -> list[Request]:
         requests.append(Request(Command.BEGIN_EVALUATION))
         requests += [lesson(Command.EVALUATE, case.samples[i], case.labels[i]) for i in range(HELD)]
         requests += [Request(Command.JUDGE, struct.pack("<H", 2)), Request(Command.READ_CONFUSION)]
-    return [*requests, *map(reads, (Command.READ_REPLAY, Command.ROLL_BACK, Command.READ_PARAMETERS))]
+    requests += [Request(command) for command in (Command.READ_REPLAY, Command.ROLL_BACK, Command.READ_PARAMETERS)]
+    return [*requests, *case.lessons(9), Request(Command.READ_PARAMETERS)]
 
 
 def reference(case: Case, requests: list[Request]) -> list[bytes]:
@@ -61,7 +59,7 @@ def reference(case: Case, requests: list[Request]) -> list[bytes]:
     trainer = ReferenceTrainer(case.graph, case.plan)
     classes = case.graph.tensors[case.graph.output].size
     buffer, stopping = ReplayBuffer(SLOTS, classes), EarlyStopping()
-    answers, best, held = [], b"", []
+    answers, best, held = [], None, []
     shape = case.samples.shape[1:]
     for request in requests:
         label = int.from_bytes(request.payload[:2], "little")
@@ -87,7 +85,8 @@ def reference(case: Case, requests: list[Request]) -> list[bytes]:
             case Command.JUDGE:
                 counts = confusion(np.array([label for label, _ in held]), np.array([output for _, output in held]))
                 verdict = stopping.judge(int(np.trace(counts)), label)
-                best = trainer.parameter_block() if verdict == 0 else best
+                if verdict == 0:
+                    best = copy.deepcopy((trainer.network.weights, trainer.network.biases))
                 answer = bytes([verdict])
             case Command.READ_CONFUSION:
                 answer = counts.astype("<u2").tobytes()
@@ -97,8 +96,11 @@ def reference(case: Case, requests: list[Request]) -> list[bytes]:
                     + np.array(buffer.labels, "<u2").tobytes()
                     + np.array(buffer.samples).tobytes()
                 )
+            case Command.ROLL_BACK:
+                trainer.network.weights, trainer.network.biases = best
+                trainer.held.forget()
             case Command.READ_PARAMETERS:
-                answer = best
+                answer = trainer.parameter_block()
         answers.append(answer)
     return answers
 
@@ -130,7 +132,12 @@ def test_the_device_answers_what_the_reference_does(case, host, image):
 
 
 def test_the_plan_counts_what_the_image_holds(case, image):
-    wanted = {"learning rate": ["rate"], "evaluation": ["progress", "confusion"], "best weights": ["best_parameters"]}
+    wanted = {
+        "learning rate": ["rate"],
+        "momentum": ["held"],
+        "evaluation": ["progress", "confusion"],
+        "best weights": ["best_parameters"],
+    }
     wanted["replay buffer"] = ["replay_samples", "replay_labels", "replay_classes", "replay_state"]
     with image.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab")

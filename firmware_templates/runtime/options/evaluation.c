@@ -1,15 +1,8 @@
 /* Counting what is right, stopping early, going back to the best weights. */
 #include <stddef.h>
 
+#include "clear.h"
 #include "rct_aids.h"
-
-static void clear(void *data, uint32_t size)
-{
-    uint8_t *bytes = data;
-    for (uint32_t i = 0; i < size; i++) {
-        bytes[i] = 0;
-    }
-}
 
 static uint32_t confusion_bytes(void)
 {
@@ -24,7 +17,7 @@ void rct_model_begin_evaluation(void)
         aids->progress->score = 0;
     }
     if (aids->confusion) {
-        clear(aids->confusion, confusion_bytes());
+        rct_clear(aids->confusion, confusion_bytes());
     }
 }
 
@@ -90,7 +83,7 @@ rct_status_t rct_model_roll_back(void)
         return RCT_ERR_ARGUMENT;
     }
     rct_copy(rct_model_parameters(), aids->best, rct_model_info.parameter_bytes);
-    clear(aids->held, aids->held_bytes);
+    rct_clear(aids->held, aids->held_bytes);
     return RCT_OK;
 }
 
@@ -101,11 +94,11 @@ void rct_aids_reset(const rct_aids_t *aids)
         *aids->progress = start;
     }
     if (aids->confusion) {
-        clear(aids->confusion, confusion_bytes());
+        rct_clear(aids->confusion, confusion_bytes());
     }
     if (aids->replay) {
         const rct_replay_state_t start = {RCT_REPLAY_SEED, 0};
         *aids->replay->state = start;
-        clear(aids->replay->classes, rct_model_info.classes * (uint32_t)sizeof(rct_replay_class_t));
+        rct_clear(aids->replay->classes, rct_model_info.classes * (uint32_t)sizeof(rct_replay_class_t));
     }
 }
