@@ -30,7 +30,19 @@ CLASS_OF = (
     ("rct_model", "move"),
 )
 """Part of a function's name, and its op class; the first that fits counts. What is left works per element."""
-BACKWARD = ("_grad", "update", "mask", "learn", "gain", "error", "cross_entropy")
+BACKWARD = (
+    "_grad",
+    "_sums",
+    "_finish_sample",
+    "_weigh_outputs",
+    "_schedule",
+    "update",
+    "mask",
+    "learn",
+    "gain",
+    "error",
+    "cross_entropy",
+)
 """Parts of the names of functions that run in a training step only."""
 
 
