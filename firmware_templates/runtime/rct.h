@@ -30,6 +30,10 @@ typedef enum {
 #undef RCT_STATUS
 } rct_status_t;
 
+#ifndef RCT_SPLIT_ROWS
+    #define RCT_SPLIT_ROWS 0 /* kernels/split.h sets it */
+#endif
+
 /* ---- tables: constant, made by the generator ------------------------------------------------------ */
 
 /* Turns an accumulator into an activation. */
@@ -55,13 +59,14 @@ typedef struct {
 /* The rows of an op of which only some learn. */
 typedef struct {
     const uint8_t *frozen; /* (channels, row_bytes) all rows as exported */
-    const int16_t *places; /* (channels), ascending: which of the rows that learn is the channel's, -1: none */
+    const int16_t
+        *places; /* (channels), ascending: which of the rows that learn is the channel's, -1: none */
 } rct_split_t;
 
 /* The parameters of an op, for reading: in RAM where the op learns, else in flash. */
 typedef struct {
-    const uint8_t *rows;      /* (channels, row_bytes) packed weights; of a split op those that learn */
-    const int32_t *bias;      /* (channels) */
+    const uint8_t *rows; /* (channels, row_bytes) packed weights; of a split op those that learn */
+    const int32_t *bias; /* (channels) */
     uint16_t channels;
     uint16_t depth;           /* weights in a row */
     uint16_t row_bytes;       /* bytes of a packed row */
@@ -304,6 +309,30 @@ void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int
                       const int8_t *error,      /* (out_h, out_w, out_channels), masked */
                       rct_backward_t *backward, /* */
                       int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+
+/* The same for ops that learn in part: some of their rows, or their biases only. */
+
+void rct_fully_connected_split(const rct_fully_connected_t *op, const int8_t *input, int8_t *row,
+                               int8_t *output);
+
+void rct_fully_connected_split_grad(const rct_fully_connected_t *op, const rct_grad_t *grad,
+                                    const int8_t *input, const int8_t *error, rct_backward_t *backward,
+                                    int8_t *input_error);
+
+void rct_conv_2d_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_conv_2d_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                            const int8_t *error, rct_backward_t *backward, int8_t *input_error);
+
+void rct_depthwise_conv_2d_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_depthwise_conv_2d_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                                      const int8_t *error, rct_backward_t *backward, int8_t *input_error);
+
+void rct_transpose_conv_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_transpose_conv_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                                   const int8_t *error, rct_backward_t *backward, int8_t *input_error);
 
 void rct_max_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *input, const int8_t *error,
                           int8_t *input_error);

@@ -169,7 +169,8 @@ class _Backward:
         assert self._step.constants is not None
         grad = self._grad(self._step.constants)
         source = self._names.operand(self._op.inputs[0])
-        kernel = KERNELS[self._op.kind]
+        parts = [part.op for part in self._names.plan.partial]
+        kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
         self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:

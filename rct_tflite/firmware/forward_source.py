@@ -62,7 +62,9 @@ class _Forward:
         operands = [self._names.operand(index) for index in self._op.inputs]
         output = self._names.operand(self._op.output)
         if self._op.has_weights:
-            self._call(KERNELS[kind], self._weighted(), operands[0], self._names.row(self._op), output)
+            part = self._names.plan.channels_of(self._op.name, self._output.shape[-1])
+            split = "_split" if 0 < len(part) < self._output.shape[-1] else ""
+            self._call(KERNELS[kind] + split, self._weighted(), operands[0], self._names.row(self._op), output)
         elif kind in PAIR_KINDS:
             self._call(KERNELS[kind], self._pair(), *operands, output)
         elif kind in TABLE_KINDS:

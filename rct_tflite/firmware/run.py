@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rct_tflite.emulator.finder import find_emulator
 from rct_tflite.emulator.image import ImageSizes
 from rct_tflite.energy.estimate import Estimate, estimate
-from rct_tflite.errors import FitError, OutputFolderError
+from rct_tflite.errors import FitError, OutputFolderError, RecipeError
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.manifest import Project, read_project
 from rct_tflite.firmware.parameters import tuned_model
@@ -101,11 +101,16 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
     project = read_project(folder)
     test = _samples(options.test, project) or random_samples(project)
     learn = _samples(options.learn, project)
+    if learn is not None and not project.plan.trained:
+        raise RecipeError(
+            "Nothing learns in this export. Expected no samples to learn from. Received: --learn. "
+            "Leave --learn out, or export the model again with --train."
+        )
     _check_save(options.save)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
     tuning = fine_tune(emulated_runner(emulator, build.image), learn, test, options.epochs)
-    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES))
+    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES), bool(project.plan.trained))
     if options.save is not None:
         _save(options.save, tuned_model(project.model, project.graph, project.memory, tuning.parameters))
     scored, loss = options.test is not None, project.plan.loss

@@ -122,16 +122,17 @@ def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np
     return _logits(answers, len(samples))
 
 
-def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
+def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True) -> Cost:
     """Counts instructions on a few samples, from the state after a reset.
 
     Args:
         emulator: Of the image's core.
         image: A built project.
         learn: Samples with labels or targets: each is predicted once and learnt from once.
+        learns: Whether anything learns; else a step is a prediction, and each sample is predicted twice.
     """
     requests = [protocol.predict(sample) for sample in learn.inputs]
-    requests += lessons_of(learn)
+    requests += lessons_of(learn) if learns else requests
     profile = emulator.profile(image, _stream(requests), marks=MARKS)
     for _ in protocol.decode_responses(profile.run.response):
         pass
@@ -141,9 +142,10 @@ def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
         for f in profile.functions
         if f.name.startswith("rct_") and not f.name.startswith(APPLICATION) and f.instructions >= count
     )
+    inference = _mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end")
     return Cost(
-        inference=_mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end"),
-        step=_mean_span(profile, "rct_mark_learn_begin", "rct_mark_learn_end"),
+        inference=inference,
+        step=_mean_span(profile, "rct_mark_learn_begin", "rct_mark_learn_end") if learns else inference,
         functions=kernels,
         stack_bytes=profile.stack_bytes,
         emulator=profile.run.emulator,

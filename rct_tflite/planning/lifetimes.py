@@ -202,7 +202,10 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, the gradient of a convolution's row one per weight, an error one per channel."""
+        """The loss needs a sum per output, a convolution's gradient one per weight of a row, its error one per channel.
+
+        FULLY_CONNECTED needs none.
+        """
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:

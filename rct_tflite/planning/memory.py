@@ -70,7 +70,7 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    slots, parameter_bytes = _parameter_slots(graph, plan)
+    slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
         arena_bytes=_end(placements),
@@ -125,7 +125,8 @@ def _end(placements: Sequence[Placement]) -> int:
     return max((_aligned(p.offset + p.buffer.size) for p in placements), default=0)
 
 
-def _parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where what learns of each op lies in the parameter block, and the size of the block in bytes."""
     slots, offset = [], 0
     for op in graph.ops:
         if op.name in plan.trained:

@@ -70,6 +70,15 @@ def largest(gains: npt.NDArray[np.float64], count: int) -> tuple[int, ...]:
     return tuple(sorted(np.argsort(-gains, kind="stable")[:count].tolist()))
 
 
+def told(plan: TrainingPlan) -> str:
+    """Returns what learns as `select()` reads it, with numbers of channels.
+
+    Example: `"conv1:bias, conv2:5, dense"`.
+    """
+    parts = {part.op: f"{part.op}:{len(part.channels) or BIAS}" for part in plan.partial}
+    return ", ".join(parts.get(name, name) for name in plan.trained)
+
+
 def _parts(graph: Graph, train: str, gains: ChannelGains) -> dict[str, tuple[int, ...]]:
     """Returns per op that learns the channels whose weights do."""
     sizes = trainable(graph)

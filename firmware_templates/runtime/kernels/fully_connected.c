@@ -130,7 +130,7 @@ void rct_fully_connected(const rct_fully_connected_t *op, const int8_t *input, i
 {
     (void)row; /* all ops with weights have one signature */
     const rct_requant_channel_t requant = rct_requant_channel(&op->requant, 0);
-    if (op->weights.bits == 8 && op->weights.channels >= 4 && !op->weights.split) {
+    if (op->weights.bits == 8 && op->weights.channels >= 4 && !(RCT_SPLIT_ROWS && op->weights.split)) {
         run_fours(op, &requant, input, output);
     } else {
         run_pairs(op, &requant, input, output);

@@ -64,11 +64,9 @@ static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t 
 {
     int32_t sum = 0;
     for (int32_t channel = 0; channel < op->weights.channels; channel++) {
-        if (error[channel] != 0) {
-            const uint8_t *row = rct_weights_row(&op->weights, channel);
-            const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
-            sum += scaled * rct_read_weight(row, index, op->weights.bits);
-        }
+        const uint8_t *row = rct_weights_row(&op->weights, channel);
+        const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
+        sum += scaled * rct_read_weight(row, index, op->weights.bits);
     }
     return sum;
 }
@@ -87,7 +85,7 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
     const int32_t depth = op->weights.depth;
     int32_t peak = 0;
     int32_t first = 0;
-    for (; !op->weights.split && first < depth - 3; first += 4) {
+    for (; !(RCT_SPLIT_ROWS && op->weights.split) && first < depth - 3; first += 4) {
         int32_t sums[4];
         if (op->weights.bits == 8) {
             rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
@@ -135,7 +133,9 @@ static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn
             }
             random = rct_update_bias(&row, error[channel], random);
         }
-        row.weights += learns ? weights->row_bytes : 0;
+        if (learns) {
+            row.weights += weights->row_bytes;
+        }
         row.bias++;
     }
     backward->random = random;

@@ -2,6 +2,7 @@
 #include "learn_channel.h"
 #include "update.h"
 
+#if RCT_SPLIT_ROWS
 bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel, const int8_t *error,
                     int32_t positions, rct_backward_t *backward)
 {
@@ -16,6 +17,7 @@ bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t 
     backward->random = rct_update_bias(&row, gradient, backward->random);
     return true;
 }
+#endif
 
 void rct_learn_channel(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
                        int32_t bias_gradient, rct_backward_t *backward)

@@ -114,24 +114,29 @@ static inline void rct_write_weight(uint8_t *packed, int32_t index, int32_t bits
 static inline const uint8_t *rct_weights_row(const rct_weights_t *weights, int32_t channel)
 {
     const uint8_t *rows = weights->rows;
+#if RCT_SPLIT_ROWS
     if (weights->split) {
         const int32_t place = weights->split->places[channel];
         rows = place < 0 ? weights->split->frozen : rows;
         channel = place < 0 ? channel : place;
     }
+#endif
     return &rows[(uint32_t)channel * weights->row_bytes];
 }
 
 /* Whether the rows of four channels lie one after the other. */
 static inline bool rct_weights_in_line(const rct_weights_t *weights, int32_t channel)
 {
-    if (!weights->split) {
-        return true;
+#if RCT_SPLIT_ROWS
+    if (weights->split) {
+        /* Places ascend: four that learn are in line, and so are four that do not. */
+        const int16_t *places = &weights->split->places[channel];
+        return (places[0] < 0) == (places[1] < 0) && (places[1] < 0) == (places[2] < 0) &&
+               (places[2] < 0) == (places[3] < 0);
     }
-    const int16_t *places = &weights->split->places[channel];
-    /* They ascend: four that learn are in line, and so are four that do not. */
-    return (places[0] < 0) == (places[1] < 0) && (places[1] < 0) == (places[2] < 0) &&
-           (places[2] < 0) == (places[3] < 0);
+#endif
+    (void)weights, (void)channel;
+    return true;
 }
 
 /* `count` weights of a channel's row as int8, from number `first` on: at 8 bits where they lie, else

@@ -41,10 +41,12 @@ typedef struct {
 static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
                                 int32_t exponent)
 {
-    int32_t place = learn->biases_only ? 0 : channel;
-    if (weights->split) {
-        place = rct_max(weights->split->places[channel], 0);
+    int32_t place = channel;
+#if RCT_SPLIT_ROWS
+    if (learn->biases_only || weights->split) {
+        place = learn->biases_only ? 0 : rct_max(weights->split->places[channel], 0);
     }
+#endif
     const rct_row_t row = {
         .weights = &learn->rows[(uint32_t)place * weights->row_bytes],
         .depth = weights->depth,
