@@ -52,14 +52,21 @@ typedef struct {
     uint8_t pad_top, pad_left;
 } rct_window_t;
 
+/* The rows of an op of which only some learn. */
+typedef struct {
+    const uint8_t *frozen; /* (channels, row_bytes) all rows as exported */
+    const int16_t *places; /* (channels), ascending: which of the rows that learn is the channel's, -1: none */
+} rct_split_t;
+
 /* The parameters of an op, for reading: in RAM where the op learns, else in flash. */
 typedef struct {
-    const uint8_t *rows; /* (channels, row_bytes) packed weights */
-    const int32_t *bias; /* (channels) */
+    const uint8_t *rows;      /* (channels, row_bytes) packed weights; of a split op those that learn */
+    const int32_t *bias;      /* (channels) */
     uint16_t channels;
-    uint16_t depth;     /* weights in a row */
-    uint16_t row_bytes; /* bytes of a packed row */
-    uint8_t bits;       /* 2 to 8 */
+    uint16_t depth;           /* weights in a row */
+    uint16_t row_bytes;       /* bytes of a packed row */
+    uint8_t bits;             /* 2 to 8 */
+    const rct_split_t *split; /* NULL where all rows learn, or none */
 } rct_weights_t;
 
 typedef struct {
@@ -158,6 +165,7 @@ typedef struct {
     rct_step_multiplier_t bias_step;
     int32_t bias_limit; /* largest magnitude of a bias */
     bool stochastic;    /* rounding of the update; false truncates */
+    bool biases_only;   /* no row learns */
 } rct_learn_t;
 
 /* The gain of an input error relative to the loss, log2 in 1/256; RCT_GAIN_UNSET before the first sample. */

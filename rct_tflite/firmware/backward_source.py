@@ -202,6 +202,7 @@ class _Backward:
             bias_step=self._multiplier("bias", bias),
             bias_limit=c.bias_limit,
             stochastic="true" if stochastic else "false",
+            biases_only="false" if self._names.plan.learns_weights(self._op.name) else "true",
         )
 
     def _multiplier(self, what: str, step: StepMultiplier) -> str:

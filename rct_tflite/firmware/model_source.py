@@ -42,6 +42,7 @@ def model_source(
     source = ModelSource(
         network=comment_text(graph.name),
         runtime_version=RUNTIME_VERSION,
+        learns=bool(plan.trained),
         arena_bytes=memory.arena_bytes,
         parameter_bytes=memory.parameter_bytes,
         gains=max(len(memory.gains), 1),
@@ -54,17 +55,18 @@ def model_source(
         output=names.operand(graph.output),
         logits=names.operand(read),
         loss_kernel=_LOSS_KERNELS.get(plan.loss, "rct_difference_error"),
-        loss_error=names.error(read),
+        loss_error=names.error(read) if plan.trained else "",
         target="" if plan.loss.takes_class else "TARGET",
         places=places_of(names),
     )
     for op in graph.ops:
         add_forward(names, source, op)
         source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
-    _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
-    add_backward(names, source)
-    source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
-    source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
+    if plan.trained:
+        _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
+        add_backward(names, source)
+        source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
+        source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
     source.add_table("golden_inputs", "int8_t", "samples of the self-test", golden_inputs)
     outputs = ReferenceNetwork(graph).run(golden_inputs)
     source.add_table("golden_outputs", "int8_t", "what TFLite-Micro answers to them", outputs)

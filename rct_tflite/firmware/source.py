@@ -41,6 +41,7 @@ class ModelSource:
 
     network: str
     runtime_version: int
+    learns: bool
     arena_bytes: int
     parameter_bytes: int
     gains: int

@@ -66,7 +66,7 @@ class Lifetimes:
 
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         self._graph = graph
-        self._trained = plan.trained
+        self._plan = plan
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
@@ -99,7 +99,7 @@ class Lifetimes:
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
         for number, step in enumerate(self.steps, start=self._loss + 1):
             op = step.op
-            if op.name in self._trained or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
+            if self._plan.learns_weights(op.name) or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
                 yield number, op.inputs[0]
             if op.kind is OpKind.MUL:
                 others = {op.inputs[1 - passage.position] for passage in step.passages}
@@ -202,12 +202,14 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none."""
+        """The loss needs a sum per output, the gradient of a convolution's row one per weight, an error one per channel."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif self._plan.learns_weights(step.op.name) and step.op.kind is not OpKind.FULLY_CONNECTED:
                 sizes.append(graph.row_shape(step.op)[1])
+            elif step.passages and step.op.kind in (OpKind.CONV_2D, OpKind.TRANSPOSE_CONV):
+                sizes.append(graph.tensors[step.op.inputs[0]].shape[-1])
         count = max(graph.tensors[self._reads].size, *sizes, 0)
         return Buffer("sums", 4 * count, self._loss, last if sizes else self._loss)

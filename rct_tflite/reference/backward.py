@@ -114,6 +114,8 @@ def backward_steps(graph: Graph, plan: TrainingPlan) -> tuple[BackwardStep, ...]
         UnsupportedLayerError: If an op on the way cannot hand an error back, or its sums could overflow.
         RecipeError: If the learning rate gives a multiplier that integers cannot hold.
     """
+    if not plan.trained:
+        return ()
     below = _trained_below(graph, plan)
     scales = {loss_tensor(graph, plan.loss): loss_constants(graph, plan.loss).scale}
     steps = []

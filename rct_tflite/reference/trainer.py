@@ -106,7 +106,9 @@ class ReferenceTrainer:
         blocks = []
         for op in self.network.graph.ops:
             if op.name in self.plan.trained:
-                packed = pack_rows(self.network.weights[op.name], self._bits[op.name]).tobytes()
+                weights = self.network.weights[op.name]
+                learning = weights[list(self.plan.channels_of(op.name, len(weights)))]
+                packed = pack_rows(learning, self._bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
         return b"".join(blocks)
 
@@ -268,6 +270,9 @@ class ReferenceTrainer:
         assert c.weight_step is not None
         assert c.bias_step is not None
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
+        frozen = np.ones(len(weight_gradient), bool)
+        frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
+        weight_gradient[frozen] = 0
         weights, bias = self.network.weights[op.name], self.network.biases[op.name]
         limit = top(self._bits[op.name])
         for channel in np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0)):

@@ -22,17 +22,47 @@ class Loss(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class PartialUpdate:
+    """What learns of an op that learns in part: all its biases, and the weights of some output channels.
+
+    Attributes:
+        op: Its name.
+        channels: Numbers of the output channels whose weights learn, ascending; empty where biases learn alone.
+    """
+
+    op: str
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """The choice of what learns.
 
     Attributes:
-        trained: Names of the ops whose weights and biases are updated, in the order of the graph.
+        trained: Names of the ops of which something is updated, in the order of the graph; none: inference only.
         learning_rate: Of plain stochastic gradient descent at batch 1.
         rounding: Of the updates.
         loss: What is made smaller.
+        partial: Ops of which not all weights learn; of the other trained ones everything does.
     """
 
     trained: tuple[str, ...]
     learning_rate: float
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    partial: tuple[PartialUpdate, ...] = ()
+
+    def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
+        """Returns the output channels of an op whose weights learn.
+
+        Args:
+            op: Its name.
+            channels: How many output channels it has.
+        """
+        if op not in self.trained:
+            return ()
+        return next((part.channels for part in self.partial if part.op == op), tuple(range(channels)))
+
+    def learns_weights(self, op: str) -> bool:
+        """Whether weights of an op learn: then its input is kept for the backward pass."""
+        return op in self.trained and PartialUpdate(op, ()) not in self.partial

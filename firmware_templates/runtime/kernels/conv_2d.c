@@ -85,11 +85,14 @@ void rct_conv_2d(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8
 {
     const int32_t channels = op->window.out_channels;
     int32_t channel = 0;
-    for (; op->weights.bits == 8 && channel < channels - 3; channel += 4) {
-        run_four(op, input, channel, output);
-    }
-    for (; channel < channels; channel++) {
-        const int8_t *weights = rct_weights_run(&op->weights, channel, 0, op->weights.depth, row);
-        run_channel(op, weights, input, channel, output);
+    while (channel < channels) {
+        if (op->weights.bits == 8 && channel < channels - 3 && rct_weights_in_line(&op->weights, channel)) {
+            run_four(op, input, channel, output);
+            channel += 4;
+        } else {
+            const int8_t *weights = rct_weights_run(&op->weights, channel, 0, op->weights.depth, row);
+            run_channel(op, weights, input, channel, output);
+            channel++;
+        }
     }
 }

@@ -134,8 +134,12 @@ void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int
                       const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
+    const int32_t positions = op->window.out_h * op->window.out_w;
     for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
         int32_t bias_gradient;
+        if (rct_learn_bias(&op->weights, grad, channel, &error[channel], positions, backward)) {
+            continue;
+        }
         if (row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
             rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
         }

@@ -2,6 +2,7 @@
 #include "../rct.h"
 #include "gain.h"
 #include "integers.h"
+#include "learn_channel.h"
 #include "pack.h"
 #include "update.h"
 
@@ -61,11 +62,13 @@ RCT_APART void rct_fully_connected_grad_packed(const rct_fully_connected_t *op,
 static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
                        int32_t index)
 {
-    const uint8_t *row = op->weights.rows;
     int32_t sum = 0;
-    for (int32_t channel = 0; channel < op->weights.channels; channel++, row += op->weights.row_bytes) {
-        const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
-        sum += scaled * rct_read_weight(row, index, op->weights.bits);
+    for (int32_t channel = 0; channel < op->weights.channels; channel++) {
+        if (error[channel] != 0) {
+            const uint8_t *row = rct_weights_row(&op->weights, channel);
+            const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
+            sum += scaled * rct_read_weight(row, index, op->weights.bits);
+        }
     }
     return sum;
 }
@@ -84,7 +87,7 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
     const int32_t depth = op->weights.depth;
     int32_t peak = 0;
     int32_t first = 0;
-    for (; first < depth - 3; first += 4) {
+    for (; !op->weights.split && first < depth - 3; first += 4) {
         int32_t sums[4];
         if (op->weights.bits == 8) {
             rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
@@ -121,15 +124,18 @@ static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn
     rct_row_t row = rct_row(weights, learn, 0, backward->exponent);
     uint32_t random = backward->random;
     for (int32_t channel = 0; channel < weights->channels; channel++) {
+        const bool learns = rct_row_learns(weights, learn, channel);
         if (error[channel] != 0) {
             if (is_per_channel) {
                 row.step = rct_step(&learn->weight_step, channel, backward->exponent);
                 row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
             }
-            random = rct_update_from_input(&row, input, op->input_zero_point, error[channel], random);
+            if (learns) {
+                random = rct_update_from_input(&row, input, op->input_zero_point, error[channel], random);
+            }
             random = rct_update_bias(&row, error[channel], random);
         }
-        row.weights += weights->row_bytes;
+        row.weights += learns ? weights->row_bytes : 0;
         row.bias++;
     }
     backward->random = random;

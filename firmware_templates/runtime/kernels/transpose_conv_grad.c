@@ -136,7 +136,11 @@ void rct_transpose_conv_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, co
                              const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
+    const int32_t positions = op->window.out_h * op->window.out_w;
     for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
+        if (rct_learn_bias(&op->weights, grad, channel, &error[channel], positions, backward)) {
+            continue;
+        }
         const int32_t bias_gradient = row_gradient(op, input, &error[channel], grad->sums);
         rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
     }

@@ -37,12 +37,16 @@ typedef struct {
     int32_t bias_limit;
 } rct_row_t;
 
-/* The row of `channel`, for errors with `exponent`. */
+/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others. */
 static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
                                 int32_t exponent)
 {
+    int32_t place = learn->biases_only ? 0 : channel;
+    if (weights->split) {
+        place = rct_max(weights->split->places[channel], 0);
+    }
     const rct_row_t row = {
-        .weights = &learn->rows[(uint32_t)channel * weights->row_bytes],
+        .weights = &learn->rows[(uint32_t)place * weights->row_bytes],
         .depth = weights->depth,
         .bits = weights->bits,
         .stochastic = learn->stochastic,
