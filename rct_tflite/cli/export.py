@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from rct_tflite.cli.output import json_option, print_json, typed
+from rct_tflite.cli.step_options import step_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
+from rct_tflite.planning.options import StepRequest
 from rct_tflite.spec.training_plan import Loss
 
 
@@ -30,6 +32,7 @@ from rct_tflite.spec.training_plan import Loss
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
+@step_request_options
 def command(
     model: Path,
     target: str,
@@ -41,6 +44,7 @@ def command(
     labels: str | None,
     force: bool,
     as_json: bool,
+    step: StepRequest,
 ) -> None:
     """Write MODEL as .tflite, TFLite-Micro artifacts and a C project that learns.
 
@@ -54,7 +58,7 @@ def command(
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force, loss))
+    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force, loss, step))
     if as_json:
         print_json(_as_json(result))
     else:
@@ -74,6 +78,7 @@ def _as_json(result: Export) -> dict[str, object]:
             "arena": need.arena,
             "parameters": need.parameters,
             "state": need.state,
+            **{extra.name: extra.size for extra in need.extras},
             "stack": need.stack,
             "application": need.application,
             "total": need.ram,
@@ -92,12 +97,13 @@ def _print(result: Export) -> None:
     need, graph = result.need, result.graph
     plan = result.plan
     bits = ", ".join(f"{op.name} {graph.bits_of(op)}" for op in graph.ops if op.has_weights)
+    extras = "".join(f"{extra.name} {extra.size}, " for extra in need.extras)
     click.echo(f"Exported '{graph.name}' for {result.target.name} to {result.folder}")
     click.echo(f"  bits      {bits}")
     click.echo(f"  learns    {', '.join(plan.trained)} (learning rate {plan.learning_rate:g}, {plan.loss})")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
-        f"state {need.state}, stack {need.stack}, application {need.application}"
+        f"state {need.state}, {extras}stack {need.stack}, application {need.application}"
     )
     click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
     click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")

@@ -17,8 +17,9 @@ from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, step_options
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.backward import backward_constants
+from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.graph import Graph, TrainingMetadata
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
@@ -41,6 +42,7 @@ class ExportOptions:
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
         loss: What a training step makes smaller; None takes the model's.
+        step: Of the training step, as the user wrote it.
     """
 
     train: str = "all"
@@ -49,6 +51,7 @@ class ExportOptions:
     labels: tuple[str, ...] = ()
     force: bool = False
     loss: str | None = None
+    step: StepRequest = NO_REQUEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +86,23 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
         plan = select(graph, options.train, options.learning_rate, options.loss)
-        backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
+        plan = dataclasses.replace(plan, options=step_options(graph, options.step))
+        check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
-        rounding = str(plan.rounding)
-        checksum, loss = sha256(content), str(plan.loss)
-        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss).write(folder)
+        Manifest(
+            network=graph.name,
+            model_sha256=sha256(content),
+            trained=plan.trained,
+            learning_rate=plan.learning_rate,
+            rounding=str(plan.rounding),
+            loss=str(plan.loss),
+            partial=plan.partial,
+            options=plan.options,
+        ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)

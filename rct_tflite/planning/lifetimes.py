@@ -202,7 +202,7 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, the gradient of a convolution's row one per weight, an error one per channel."""
+        """A sum per output for the loss, per weight for a convolution's row, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
