@@ -64,6 +64,7 @@ def _as_json(report: RunReport) -> dict[str, object]:
             "arena": memory.arena,
             "parameters": memory.parameters,
             "state": memory.state,
+            **{extra.name: extra.size for extra in memory.extras},
             "application": memory.application,
             "stack_used": memory.stack_used,
             "stack_reserved": memory.stack_reserved,
@@ -101,8 +102,9 @@ def _print(report: RunReport) -> None:
             f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
             f"{format_interval(cost.energy_j, 1e6, 'uJ')}"
         )
+    extras = "".join(f"{extra.name} {extra.size}, " for extra in memory.extras)
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
-        f"application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
+        f"{extras}application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
     )
     click.echo(f"  flash                weights {memory.weights_flash}, code and tables {memory.code} B")

@@ -18,9 +18,11 @@ from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, step_options
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
-from rct_tflite.reference.backward import backward_constants
+from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.graph import Graph, TrainingMetadata
+from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
@@ -42,6 +44,7 @@ class ExportOptions:
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
         loss: What a training step makes smaller; None takes the model's.
+        step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
     """
@@ -52,6 +55,7 @@ class ExportOptions:
     labels: tuple[str, ...] = ()
     force: bool = False
     loss: str | None = None
+    step: StepRequest = NO_REQUEST
     samples: Path | None = None
     limits: Limits = NO_LIMITS
 
@@ -93,16 +97,16 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
         choice = UpdateChoice(options.train, options.learning_rate, options.loss, options.samples, options.limits)
-        plan, search = choose_plan(graph, target, choice)
-        backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
+        plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
+        check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
-        nothing = dataclasses.replace(plan, trained=(), partial=())
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
-        manifest = Manifest(
+        Manifest(
             network=graph.name,
             model_sha256=sha256(content),
             trained=plan.trained,
@@ -110,9 +114,9 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             rounding=str(plan.rounding),
             loss=str(plan.loss),
             partial=plan.partial,
+            options=plan.options,
             search=None if search is None else search_record(search),
-        )
-        manifest.write(folder)
+        ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)

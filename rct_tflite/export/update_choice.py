@@ -1,6 +1,6 @@
 """What learns: as the user said it, or as a search finds it with their samples."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from rct_tflite.planning.gains import measure_gains, reachable
 from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -35,8 +36,16 @@ class UpdateChoice:
     limits: Limits = NO_LIMITS
 
 
-def choose_plan(graph: Graph, target: Target, choice: UpdateChoice) -> tuple[TrainingPlan, Search | None]:
+def choose_plan(
+    graph: Graph, target: Target, choice: UpdateChoice, options: StepOptions = PLAIN_STEP
+) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
+
+    Args:
+        graph: The network.
+        target: For the limits of a search, where the user set none.
+        choice: What the user said.
+        options: Of the training step.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits come without "auto".
@@ -55,7 +64,7 @@ def choose_plan(graph: Graph, target: Target, choice: UpdateChoice) -> tuple[Tra
             "such as what the device will learn from. Received: none. Give --samples, or say what learns."
         )
     if choice.samples is None:
-        return select(graph, train, choice.learning_rate, choice.loss), None
+        return replace(select(graph, train, choice.learning_rate, choice.loss), options=options), None
     everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
     samples = read_samples(choice.samples, graph, everything.loss)
     samples.require_wanted(everything.loss)
@@ -64,8 +73,8 @@ def choose_plan(graph: Graph, target: Target, choice: UpdateChoice) -> tuple[Tra
     gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
         rows = {name: gain.weights for name, gain in gains.items()}
-        return select(graph, train, choice.learning_rate, choice.loss, rows), None
-    search = search_updates(graph, everything, gains, target, limits)
+        return replace(select(graph, train, choice.learning_rate, choice.loss, rows), options=options), None
+    search = search_updates(graph, replace(everything, options=options), gains, target, limits)
     return search.best.plan, search
 
 

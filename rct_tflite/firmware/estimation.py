@@ -215,6 +215,7 @@ def _map(project: Project, target: Target, memory: Memory) -> MemoryMap:
         Piece("arena", memory.arena),
         Piece("parameters", memory.parameters),
         Piece("state", memory.state),
+        *(Piece(extra.name, extra.size) for extra in memory.extras),
         Piece("application", memory.application),
         Piece("stack", target.stack_bytes),
     )

@@ -11,6 +11,7 @@ from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
 from rct_tflite.spec.training_plan import Loss, PartialUpdate, TrainingPlan
@@ -35,6 +36,7 @@ class Manifest:
         loss: What a training step makes smaller.
         partial: Of the ops that learn in part, the channels whose weights do.
         search: What was tried to find out what learns, for people; None where the user said it.
+        options: Of the step; what is off is not written.
     """
 
     network: str
@@ -45,10 +47,14 @@ class Manifest:
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
     partial: tuple[PartialUpdate, ...] = ()
     search: dict[str, Any] | None = None
+    options: StepOptions = PLAIN_STEP
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True)
+        values = {"format": FORMAT, **asdict(self), "options": options_to_json(self.options)}
+        if not values["options"]:
+            del values["options"]
+        text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -74,7 +80,9 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.partial)
+        plan = TrainingPlan(
+            manifest.trained, manifest.learning_rate, rounding, loss, manifest.partial, manifest.options
+        )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -118,7 +126,8 @@ def _read_manifest(path: Path) -> Manifest:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
     partial = tuple(PartialUpdate(part["op"], tuple(part["channels"])) for part in values.get("partial", ()))
-    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial}
+    options = options_from_json(values.get("options", {}))
+    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options}
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")

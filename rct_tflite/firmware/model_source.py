@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
+from rct_tflite.firmware.option_source import add_error_scaling
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
 from rct_tflite.firmware.tables import comment_text
 from rct_tflite.planning.memory import MemoryPlan
@@ -64,6 +65,7 @@ def model_source(
         source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
     if plan.trained:
         _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
+        add_error_scaling(names, source)
         add_backward(names, source)
         source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
         source.reset.append(f"backward.random = {DEFAULT_SEED}u;")

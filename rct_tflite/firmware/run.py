@@ -17,6 +17,7 @@ from rct_tflite.firmware.manifest import Project, read_project
 from rct_tflite.firmware.parameters import tuned_model
 from rct_tflite.firmware.samples import Samples, read_samples
 from rct_tflite.firmware.session import Cost, FineTuning, emulated_runner, fine_tune, measure
+from rct_tflite.planning.extras import Extra
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.spec.graph import Graph, OpKind
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
@@ -62,6 +63,7 @@ class Memory:
     stack_reserved: int
     weights_flash: int
     code: int
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,4 +212,5 @@ def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int)
         stack_reserved=target.stack_bytes,
         weights_flash=weights,
         code=sizes.flash_bytes - weights,
+        extras=plan.extras,
     )

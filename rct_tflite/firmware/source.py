@@ -56,6 +56,11 @@ class ModelSource:
     loss_kernel: str
     loss_error: str
     target: str
+    includes: list[str] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+    exported: list[Struct] = field(default_factory=list)
+    begin: list[str] = field(default_factory=list)
+    finish: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)

@@ -202,10 +202,7 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, a convolution's gradient one per weight of a row, its error one per channel.
-
-        FULLY_CONNECTED needs none.
-        """
+        """A sum per output for the loss, per weight for a convolution's row, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:

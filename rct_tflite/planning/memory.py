@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -44,6 +45,7 @@ class MemoryPlan:
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        extras: What options of the plan hold beside all that.
     """
 
     placements: tuple[Placement, ...]
@@ -55,6 +57,7 @@ class MemoryPlan:
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    extras: tuple[Extra, ...] = ()
 
     def offset(self, name: str) -> int:
         """Returns the offset of a buffer in the arena."""
@@ -62,8 +65,8 @@ class MemoryPlan:
 
     @property
     def ram_bytes(self) -> int:
-        """Arena, parameters and state together, without the stack and the application."""
-        return self.arena_bytes + self.parameter_bytes + self.state_bytes
+        """Arena, parameters, state and extras together, without the stack and the application."""
+        return self.arena_bytes + self.parameter_bytes + self.state_bytes + sum(extra.size for extra in self.extras)
 
 
 def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
@@ -81,6 +84,7 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+        extras=extras_of(plan),
     )
 
 

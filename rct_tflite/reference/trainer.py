@@ -18,6 +18,7 @@ from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
+from rct_tflite.reference.rates import ErrorScaling
 from rct_tflite.reference.rounding import round_shift
 from rct_tflite.reference.tables import SLOPE_BITS, slope_table
 from rct_tflite.reference.update import generator_for, subtract, updates
@@ -48,6 +49,7 @@ class ReferenceTrainer:
     Attributes:
         network: The forward pass with the weights as they are now.
         random: The generator of the stochastic rounding.
+        scaling: Of the error at the loss; its schedule holds the learning rate as it is now.
         gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
     """
@@ -62,6 +64,7 @@ class ReferenceTrainer:
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
+        self.scaling = ErrorScaling(graph, plan)
 
     def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -81,9 +84,10 @@ class ReferenceTrainer:
         values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
         outputs = values[self._loss_tensor].reshape(-1).astype(np.int64)
         wanted = self._checked(label, outputs.size)
+        self.scaling.schedule.advance()
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
         if error is not None:
-            self._backward(values, error)
+            self._backward(values, self.scaling.apply(error, wanted))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 
 
 class Loss(enum.StrEnum):
@@ -44,6 +45,7 @@ class TrainingPlan:
         rounding: Of the updates.
         loss: What is made smaller.
         partial: Ops of which not all weights learn; of the other trained ones everything does.
+        options: Of the step, beside plain gradient descent.
     """
 
     trained: tuple[str, ...]
@@ -51,6 +53,7 @@ class TrainingPlan:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     partial: tuple[PartialUpdate, ...] = ()
+    options: StepOptions = PLAIN_STEP
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
         """Returns the output channels of an op whose weights learn.
