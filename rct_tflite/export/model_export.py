@@ -18,7 +18,7 @@ from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.options import NO_REQUEST, StepRequest, step_options
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.graph import Graph, TrainingMetadata
@@ -98,6 +98,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         graph = read_graph(content, name=model.stem)
         choice = UpdateChoice(options.train, options.learning_rate, options.loss, options.samples, options.limits)
         plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
+        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
@@ -115,6 +116,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             loss=str(plan.loss),
             partial=plan.partial,
             options=plan.options,
+            aids=plan.aids,
             search=None if search is None else search_record(search),
         ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)

@@ -3,6 +3,7 @@
 import math
 
 from rct_tflite.firmware.forward_source import KERNELS
+from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.planning.lifetimes import in_execution_order, moves_nothing
@@ -171,6 +172,8 @@ class _Backward:
         source = self._names.operand(self._op.inputs[0])
         parts = [part.op for part in self._names.plan.partial]
         kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
+        if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:
+            kernel += HELD_SUFFIX if self._names.plan.options.holds_gradients else ""
         self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:
@@ -194,9 +197,7 @@ class _Backward:
 
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
-        return self._source.add_struct(
-            "rct_learn_t",
-            f"learn_{self._name}",
+        fields = dict[str, object](
             rows=f"ROWS_{self._name.upper()}",
             bias=f"BIAS_{self._name.upper()}",
             weight_step=self._multiplier("weight", weights),
@@ -205,6 +206,9 @@ class _Backward:
             stochastic="true" if stochastic else "false",
             biases_only="false" if self._names.plan.learns_weights(self._op.name) else "true",
         )
+        if self._names.plan.options.holds_gradients:
+            return add_held(self._names, self._source, self._op, struct_text(**fields))
+        return self._source.add_struct("rct_learn_t", f"learn_{self._name}", **fields)
 
     def _multiplier(self, what: str, step: StepMultiplier) -> str:
         mantissa, shift = f"step_mantissa_{what}_{self._name}", f"step_shift_{what}_{self._name}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
@@ -37,6 +38,7 @@ class Manifest:
         partial: Of the ops that learn in part, the channels whose weights do.
         search: What was tried to find out what learns, for people; None where the user said it.
         options: Of the step; what is off is not written.
+        aids: Beside the step; what is off is not written.
     """
 
     network: str
@@ -48,12 +50,15 @@ class Manifest:
     partial: tuple[PartialUpdate, ...] = ()
     search: dict[str, Any] | None = None
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        values = {"format": FORMAT, **asdict(self), "options": options_to_json(self.options)}
-        if not values["options"]:
-            del values["options"]
+        values = {"format": FORMAT, **asdict(self)}
+        for key, chosen in (("options", options_to_json(self.options)), ("aids", self.aids.to_json())):
+            values[key] = chosen
+            if not chosen:
+                del values[key]
         text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -81,7 +86,13 @@ def read_project(folder: Path) -> Project:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
         plan = TrainingPlan(
-            manifest.trained, manifest.learning_rate, rounding, loss, manifest.partial, manifest.options
+            manifest.trained,
+            manifest.learning_rate,
+            rounding,
+            loss,
+            manifest.partial,
+            manifest.options,
+            manifest.aids,
         )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -126,8 +137,8 @@ def _read_manifest(path: Path) -> Manifest:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
     partial = tuple(PartialUpdate(part["op"], tuple(part["channels"])) for part in values.get("partial", ()))
-    options = options_from_json(values.get("options", {}))
-    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options}
+    options, aids = options_from_json(values.get("options", {})), AidOptions(**values.get("aids", {}))
+    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options, "aids": aids}
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")

@@ -70,6 +70,7 @@ class Lifetimes:
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
+        self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
@@ -202,12 +203,14 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """A sum per output for the loss, per weight for a convolution's row, per channel for an error."""
+        """A sum per output for the loss, per weight of a row for its gradient, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif self._plan.learns_weights(step.op.name) and step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif self._plan.learns_weights(step.op.name) and (
+                step.op.kind is not OpKind.FULLY_CONNECTED or self._holds
+            ):
                 sizes.append(graph.row_shape(step.op)[1])
             elif step.passages and step.op.kind in (OpKind.CONV_2D, OpKind.TRANSPOSE_CONV):
                 sizes.append(graph.tensors[step.op.inputs[0]].shape[-1])

@@ -84,7 +84,7 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
-        extras=extras_of(plan),
+        extras=extras_of(graph, plan, parameter_bytes),
     )
 
 

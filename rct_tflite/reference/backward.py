@@ -238,7 +238,7 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
     guard_bits = _guard_bits(graph, op)
     _check_sums(graph, op)
     trained = op.name in plan.trained
-    rate = plan.learning_rate * error_scale
+    rate = plan.learning_rate / plan.options.accumulate * error_scale
     bias_limit = INT32_MAX - depth * MAX_WEIGHT * LARGEST_INPUT
     if trained and largest_bias(graph, op) > bias_limit:
         raise UnsupportedLayerError(

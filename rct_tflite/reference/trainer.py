@@ -14,6 +14,7 @@ from rct_tflite.reference.backward import (
     gain_of_sum,
 )
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.held import Block, HeldGradients, Place
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
@@ -49,6 +50,7 @@ class ReferenceTrainer:
     Attributes:
         network: The forward pass with the weights as they are now.
         random: The generator of the stochastic rounding.
+        held: Gradients between the samples and the updates.
         scaling: Of the error at the loss; its schedule holds the learning rate as it is now.
         gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
@@ -65,6 +67,7 @@ class ReferenceTrainer:
         self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
         self.scaling = ErrorScaling(graph, plan)
+        self.held = HeldGradients(graph, plan, self.random, self.update)
 
     def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -88,6 +91,7 @@ class ReferenceTrainer:
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
         if error is not None:
             self._backward(values, self.scaling.apply(error, wanted))
+        self.held.finish_sample(tuple(step.op for step in self._steps))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))
@@ -270,21 +274,30 @@ class ReferenceTrainer:
             value: Its input, without batch.
             error: At its output, masked.
         """
-        c = self.constants[op.name]
-        assert c.weight_step is not None
-        assert c.bias_step is not None
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
         frozen = np.ones(len(weight_gradient), bool)
         frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
         weight_gradient[frozen] = 0
-        weights, bias = self.network.weights[op.name], self.network.biases[op.name]
-        limit = top(self._bits[op.name])
         for channel in np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0)):
-            row = slice(channel, channel + 1)
-            step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
-            weights[row] = subtract(weights[row], step, limit)
-            step = self._updates(bias_gradient[row], c.bias_step, int(channel), error.exponent)
-            bias[row] = subtract(bias[row], step, c.bias_limit)
+            for part, gradient in enumerate((weight_gradient[channel], bias_gradient[channel : channel + 1])):
+                self.held.learn(op, Place(int(channel), part), Block(gradient, error.exponent))
+
+    def update(self, op: Op, place: Place, gradient: Block) -> None:
+        """Updates a channel's row or its bias.
+
+        Args:
+            op: With weights.
+            place: Which channel, and which of both.
+            gradient: With the exponent of its errors.
+        """
+        c = self.constants[op.name]
+        multiplier = c.bias_step if place.part else c.weight_step
+        assert multiplier is not None
+        values = self.network.biases[op.name] if place.part else self.network.weights[op.name]
+        limit = c.bias_limit if place.part else top(self._bits[op.name])
+        row = slice(place.channel, place.channel + 1)
+        step = self._updates(gradient.values, multiplier, place.channel, gradient.exponent)
+        values[row] = subtract(values[row], step, limit)
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from rct_tflite.errors import RecipeError
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 
@@ -46,6 +48,7 @@ class TrainingPlan:
         loss: What is made smaller.
         partial: Ops of which not all weights learn; of the other trained ones everything does.
         options: Of the step, beside plain gradient descent.
+        aids: What the device has beside the step.
     """
 
     trained: tuple[str, ...]
@@ -54,6 +57,15 @@ class TrainingPlan:
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     partial: tuple[PartialUpdate, ...] = ()
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+
+    def __post_init__(self) -> None:
+        if self.partial and self.options.holds_gradients:
+            raise RecipeError(
+                "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "
+                f"their weights. Received: {self.partial[0].op!r}, which learns in part. Leave out --accumulate and "
+                "--momentum, or name whole layers in --train."
+            )
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
         """Returns the output channels of an op whose weights learn.
