@@ -12,7 +12,7 @@ from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
-from rct_tflite.spec.training_plan import Loss, TrainingPlan
+from rct_tflite.spec.training_plan import ERROR_BITS, Loss, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 FORMAT = 1
@@ -32,6 +32,7 @@ class Manifest:
         learning_rate: On the device.
         rounding: Of the updates.
         loss: What a training step makes smaller.
+        error_bits: Bit-width of the errors.
     """
 
     network: str
@@ -40,6 +41,7 @@ class Manifest:
     learning_rate: float
     rounding: str
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
+    error_bits: int = 8
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
@@ -69,7 +71,7 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.error_bits)
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -105,4 +107,6 @@ def _read_manifest(path: Path) -> Manifest:
     manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate})
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
+    if manifest.error_bits not in ERROR_BITS:
+        raise ValueError(f"error_bits {manifest.error_bits!r}")
     return manifest

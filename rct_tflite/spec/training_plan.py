@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from rct_tflite.spec.quantization import Rounding
 
+ERROR_BITS = (8, 16)
+"""Bit-widths that errors can have."""
+
 
 class Loss(enum.StrEnum):
     """What a training step makes smaller; the names are those of Keras where it has one."""
@@ -30,9 +33,11 @@ class TrainingPlan:
         learning_rate: Of plain stochastic gradient descent at batch 1.
         rounding: Of the updates.
         loss: What is made smaller.
+        error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
     """
 
     trained: tuple[str, ...]
     learning_rate: float
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    error_bits: int = 8

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -60,9 +60,10 @@ class Case:
     target: Target = TARGET
     steps: int = STEPS
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    error_bits: int = 8
 
     def __post_init__(self):
-        self.plan = select(self.graph, self.train, loss=self.loss)
+        self.plan = replace(select(self.graph, self.train, loss=self.loss), error_bits=self.error_bits)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
