@@ -185,8 +185,7 @@ class Lifetimes:
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
         return [
-            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps)) for tensor, steps in spans.items()
         ]
 
     def _error_size(self, tensor: int) -> int:
