@@ -103,7 +103,7 @@ class _Backward:
         kind = self._op.kind
         if moves_nothing(self._op, passage):
             if target != self._error:
-                self._line(f"rct_copy({target}, {self._error}, {self._count});")
+                self._line(f"rct_copy({target}, {self._error}, {self._count * self._names.plan.error_bits // 8});")
         elif self._op.has_weights:
             self._grad_call(target)
         elif kind in PAIR_KINDS:
@@ -139,6 +139,7 @@ class _Backward:
             negative="true" if op.kind is OpKind.SUB and passage.position == 1 else "false",
             gain=self._names.gain(gain_of_sum(op, passage)),
             sums="SUMS",
+            **_dropped(passage.dropped_bits),
         )
         factor = self._names.operand(other) if multiplies else "NULL"
         self._line(f"rct_pair_grad({grad}, {factor}, {self._error}, &backward, {target});")
@@ -155,16 +156,20 @@ class _Backward:
         op, graph = self._op, self._graph
         assert isinstance(op.options, ConcatenationOptions)
         rows = math.prod(graph.tensors[op.output].shape[: op.options.axis])
-        widths = [graph.tensors[index].size // rows for index in op.inputs]
+        bytes_each = self._names.plan.error_bits // 8
+        widths = [graph.tensors[index].size // rows * bytes_each for index in op.inputs]
         blocks = self._source.add_struct(
             "rct_blocks_t",
             f"grad_{self._name}_{position}",
             rows=rows,
             width=widths[position],
-            from_stride=self._count // rows,
+            from_stride=sum(widths),
             to_stride=widths[position],
         )
-        self._line(f"rct_copy_blocks({blocks}, {self._error} + {sum(widths[:position])}, {target});")
+        source = self._error
+        if bytes_each > 1:
+            source, target = (f"(int8_t *)(void *){place}" for place in (source, target))
+        self._line(f"rct_copy_blocks({blocks}, {source} + {sum(widths[:position])}, {target});")
 
     def _grad_call(self, target: str) -> None:
         assert self._step.constants is not None
@@ -188,7 +193,7 @@ class _Backward:
         return self._source.add_struct(
             "rct_grad_t",
             f"grad_{name}",
-            scale=struct_text(ratio=ratio, guard_bits=c.guard_bits),
+            scale=struct_text(ratio=ratio, guard_bits=c.guard_bits, **_dropped(c.dropped_bits)),
             learn=learn,
             gain=self._names.gain(self._op.name),
             row=self._names.row(self._op),
@@ -215,3 +220,8 @@ class _Backward:
         self._source.add_table(mantissa, "int16_t", f"{self._op.name}: {what} update", step.mantissa)
         self._source.add_table(shift, "int8_t", f"{self._op.name}: {what} update", step.shift)
         return struct_text(mantissa=mantissa, shift=shift, per_channel=int(step.mantissa.size > 1))
+
+
+def _dropped(bits: int) -> dict[str, int]:
+    """Returns the field of dropped bits; errors of 8 bits never drop any."""
+    return {"dropped_bits": bits} if bits else {}

@@ -15,7 +15,7 @@ from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
-from rct_tflite.spec.training_plan import Loss, PartialUpdate, TrainingPlan
+from rct_tflite.spec.training_plan import ERROR_BITS, Loss, PartialUpdate, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 FORMAT = 1
@@ -39,6 +39,7 @@ class Manifest:
         search: What was tried to find out what learns, for people; None where the user said it.
         options: Of the step; what is off is not written.
         aids: Beside the step; what is off is not written.
+        error_bits: Bit-width of the errors.
     """
 
     network: str
@@ -51,6 +52,7 @@ class Manifest:
     search: dict[str, Any] | None = None
     options: StepOptions = PLAIN_STEP
     aids: AidOptions = NO_AIDS
+    error_bits: int = 8
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
@@ -93,6 +95,7 @@ def read_project(folder: Path) -> Project:
             manifest.partial,
             manifest.options,
             manifest.aids,
+            manifest.error_bits,
         )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -142,4 +145,6 @@ def _read_manifest(path: Path) -> Manifest:
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
+    if manifest.error_bits not in ERROR_BITS:
+        raise ValueError(f"error_bits {manifest.error_bits!r}")
     return manifest

@@ -48,6 +48,7 @@ def model_source(
         parameter_bytes=memory.parameter_bytes,
         gains=max(len(memory.gains), 1),
         exponents=len(memory.exponents),
+        error_bits=plan.error_bits,
         input_bytes=graph.tensors[graph.input].size,
         classes=graph.tensors[graph.output].size,
         trace_bytes=sum(graph.tensors[op.output].size for op in graph.ops),

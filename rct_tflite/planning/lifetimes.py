@@ -67,6 +67,7 @@ class Lifetimes:
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         self._graph = graph
         self._plan = plan
+        self._error_bytes = plan.error_bits // 8
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
@@ -185,9 +186,11 @@ class Lifetimes:
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
         return [
-            Buffer(f"err:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps)) for tensor, steps in spans.items()
         ]
+
+    def _error_size(self, tensor: int) -> int:
+        return self._graph.tensors[tensor].size * self._error_bytes
 
     def _part_buffers(self) -> list[Buffer]:
         """Lists errors that are added to one that is there, and cannot be read where they are.
@@ -195,7 +198,7 @@ class Lifetimes:
         An op that reads a tensor twice hands one back after the other, in the same buffer.
         """
         parts = [
-            Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
+            Buffer(f"part:{passage.tensor}:{number}", self._error_size(passage.tensor), number, number)
             for number, step in enumerate(self.steps, start=self._loss + 1)
             for passage in step.passages
             if passage.merge is not None and not moves_nothing(step.op, passage)
