@@ -187,7 +187,7 @@ class _Bench:
             *(f"-I{firmware / part}" for part in INCLUDE_FOLDERS),
             *map(str, sources),
             *("--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}"),
-            *(f"-Wl,-T,{firmware / linker_script(core)}", "-o", str(image)),
+            *("-T", str(firmware / linker_script(core)), "-o", str(image)),
         ]
         subprocess.run(command, check=True)
         return image, image_sizes(image)
