@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rct_tflite.emulator.qemu import MACHINES
 from rct_tflite.errors import TargetError
 from rct_tflite.firmware.model_source import model_source
+from rct_tflite.firmware.option_source import copy_options, option_macros
 from rct_tflite.firmware.toolchain import CORES
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.spec.graph import Graph
@@ -46,6 +47,9 @@ def write_firmware(
     firmware = folder / FIRMWARE_FOLDER
     for part in ("runtime", "app", "ports"):
         copy_contents(templates / part, firmware / part)
+    copy_options(templates / "runtime" / "options", firmware / "runtime", plan)
+    options = firmware / "runtime" / "rct_options.h"
+    render(templates / "glue" / "rct_options.h.j2", options, options=option_macros(plan))
     for name in ("CMakeLists.txt", "README.md"):
         (firmware / "app" / name).rename(firmware / name)
     (firmware / "model").mkdir()
@@ -93,8 +97,8 @@ def emulated(target: Target) -> Target:
 
 
 def copy_contents(source: Path, destination: Path) -> None:
-    """Copies a folder without its templates: contents alone, no times, no rights of the installed package."""
-    ignored = shutil.ignore_patterns("*.j2")
+    """Copies a folder without its templates and options: no times, no rights of the installed package."""
+    ignored = shutil.ignore_patterns("*.j2", "options")
     shutil.copytree(source, destination, ignore=ignored, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
