@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rct_tflite.device import protocol
 from rct_tflite.device.protocol import Command, Request
 from rct_tflite.emulator import CORES, available_emulators
+from rct_tflite.emulator.audit import FLASH, NOWHERE, STACK, Access, audit
 from rct_tflite.firmware.build import INCLUDE_FOLDERS, project_sources
 from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, write_firmware
 from rct_tflite.firmware.samples import Samples
@@ -19,6 +21,7 @@ from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.templates import templates_folder
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from tests.firmware.conftest import mixed
 from tests.graphs import GraphBuilder
@@ -27,6 +30,8 @@ from tests.tflite.one_op import branched, separable
 STEPS = 100
 STOCHASTIC, TRUNCATE = Rounding.STOCHASTIC, Rounding.TRUNCATE
 PLACES = (HOST, *CORES)
+KERNELS = {path.name for path in (templates_folder() / "runtime" / "kernels").glob("*.c")}
+START = ("rct_reset", "rct_start", "memset", "memcpy")  # zeroes the gaps between variables, too
 
 
 def dense(bits, per_channel=False):
@@ -105,7 +110,7 @@ class Place:
     """The host or a core, with everything compiled that does not depend on the network."""
 
     def __init__(self, core: str, folder: Path):
-        self.core, self.sanitize, self.toolchain = core, core == HOST, find_toolchain(core)
+        self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
         lesson("dense, 8 bits").write(folder, core)
         sources = [s for s in project_sources(folder, core) if s.parent.name != "model"]
         self.objects = self.compile(sources, folder)
@@ -117,12 +122,18 @@ class Place:
         includes = [firmware / part for part in INCLUDE_FOLDERS]
         return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
 
-    def learn(self, lesson: Lesson, folder: Path) -> bytes:
-        lesson.write(folder, self.core)
-        (model,) = self.compile([folder / FIRMWARE_FOLDER / "model" / "model.c"], folder)
-        script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
+    def image(self, name: str) -> Path:
+        folder = self.folder / name.replace(" ", "-")
         image = folder / "image"
-        self.toolchain.link([model, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        if not image.exists():
+            folder.mkdir()
+            lesson(name).write(folder, self.core)
+            (model,) = self.compile([folder / FIRMWARE_FOLDER / "model" / "model.c"], folder)
+            script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
+            self.toolchain.link([model, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        return image
+
+    def learn(self, lesson: Lesson, image: Path) -> bytes:
         # The last emulator is the quicker one for short runs.
         runner = host_runner(image) if self.core == HOST else emulated_runner(available_emulators(self.core)[-1], image)
         requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]
@@ -135,5 +146,34 @@ def place(request, tmp_path_factory) -> Place:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_same_bytes(place, name, tmp_path):
-    assert place.learn(lesson(name), tmp_path) == lesson(name).learnt
+def test_the_same_bytes(place, name):
+    assert place.learn(lesson(name), place.image(name)) == lesson(name).learnt
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_functions_stay_in_their_memory(place, name):
+    """On the host the sanitizers have seen to it. A read or write of what is nobody's ends any other run."""
+    emulators = () if place.core == HOST else available_emulators(place.core)
+    learn = stream([Request(Command.SELF_TEST), *lessons_of(lesson(name).samples.first(2))])
+    for emulator in emulators:
+        profile = emulator.profile(place.image(name), learn)
+        assert profile.stack_bytes <= find_target(place.core).stack_bytes
+    if "unicorn" not in [emulator.name for emulator in emulators]:
+        return
+    accesses = [a for a in audit(place.core, place.image(name), learn) if a.function not in START]
+    assert not [a for a in accesses if a.place == NOWHERE or (a.is_store and a.place == FLASH)]
+    kernels = [a for a in accesses if is_kernel(a)]
+    assert {"arena", "parameters", "backward"} <= {a.place for a in kernels}
+    assert all(a.place == STACK or a.place_source == "model.c" for a in kernels if a.is_store)
+    assert all(a.place in (STACK, FLASH) or a.place_source in ("model.c", *KERNELS) for a in kernels)
+    predict = stream([protocol.predict(sample) for sample in lesson(name).samples.inputs[:1]])
+    accesses = [a for a in audit(place.core, place.image(name), predict) if is_kernel(a)]
+    assert not [a for a in accesses if a.is_store and a.place not in ("arena", STACK)]
+
+
+def stream(requests: list[Request]) -> bytes:
+    return b"".join(request.encode() for request in requests)
+
+
+def is_kernel(access: Access) -> bool:
+    return access.source in KERNELS or access.function.removeprefix("rct_") + ".c" in KERNELS
