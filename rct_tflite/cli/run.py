@@ -132,10 +132,10 @@ def _print(report: RunReport) -> None:
         )
     if report.aids is not None:
         _print_aids(report.aids)
-    for name, count, cost in (
-        ("inference", report.cost.inference, report.inference),
-        ("training step", report.cost.step, report.step),
-    ):
+    costs = [("inference", report.cost.inference, report.inference)]
+    if report.tuning.info.parameter_bytes:
+        costs.append(("training step", report.cost.step, report.step))
+    for name, count, cost in costs:
         click.echo(
             f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
             f"{format_interval(cost.energy_j, 1e6, 'uJ')}"

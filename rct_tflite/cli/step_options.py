@@ -15,7 +15,7 @@ _OPTIONS = (
         "--rate-schedule",
         "schedule",
         metavar="WHEN",
-        help="Learning rate over the steps: halve:STEPS, cosine:STEPS, STEP=FACTOR,..., manual (your program sets it).",
+        help="Rate over the steps: halve:STEPS, cosine:STEPS, STEP=FACTOR,..., or manual (your program sets it).",
     ),
     click.option(
         "--accumulate", type=int, default=1, help="Samples whose gradients are summed for one update.  [default: 1]"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rct_tflite.emulator.finder import find_emulator
 from rct_tflite.emulator.image import ImageSizes
 from rct_tflite.energy.estimate import Estimate, estimate
-from rct_tflite.errors import FitError, OutputFolderError
+from rct_tflite.errors import FitError, OutputFolderError, RecipeError
 from rct_tflite.firmware.aided_session import NO_WISHES, AidReport, AidWishes, check_wishes, fine_tune_aided
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.manifest import Project, read_project
@@ -107,6 +107,11 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
     project = read_project(folder)
     test = _samples(options.test, project) or random_samples(project)
     learn = _samples(options.learn, project)
+    if learn is not None and not project.plan.trained:
+        raise RecipeError(
+            "Nothing learns in this export. Expected no samples to learn from. Received: --learn. "
+            "Leave --learn out, or export the model again with --train."
+        )
     _check_save(options.save)
     check_wishes(options.wishes, project.plan.aids, learn)
     build = build_project(folder, project.target.core, options.toolchain)
@@ -116,7 +121,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         tuning, aids = fine_tune_aided(runner, learn, test, options.epochs, options.wishes)
     else:
         tuning = fine_tune(runner, learn, test, options.epochs)
-    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES))
+    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES), bool(project.plan.trained))
     if options.save is not None:
         _save(options.save, tuned_model(project.model, project.graph, project.memory, tuning.parameters))
     scored, loss = options.test is not None, project.plan.loss

@@ -22,11 +22,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """Where an op's packed rows and biases lie in the parameter block (bytes)."""
+    """Where an op's packed rows that learn, and its biases, lie in the parameter block (bytes)."""
 
     op: str
     rows: int
     bias: int
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    slots, parameter_bytes = _parameter_slots(graph, plan)
+    slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
         arena_bytes=_end(placements),
         slots=slots,
         parameter_bytes=parameter_bytes,
-        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12,
+        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12 if plan.trained else 0,
         activations=lifetimes.activations,
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
@@ -128,13 +129,15 @@ def _end(placements: Sequence[Placement]) -> int:
     return max((_aligned(p.offset + p.buffer.size) for p in placements), default=0)
 
 
-def _parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where what learns of each op lies in the parameter block, and the size of the block in bytes."""
     slots, offset = [], 0
     for op in graph.ops:
         if op.name in plan.trained:
             channels, depth = graph.row_shape(op)
-            bias = _aligned(offset + channels * row_bytes(depth, graph.bits_of(op)))
-            slots.append(ParameterSlot(op.name, offset, bias))
+            learning = len(plan.channels_of(op.name, channels))
+            bias = _aligned(offset + learning * row_bytes(depth, graph.bits_of(op)))
+            slots.append(ParameterSlot(op.name, offset, bias, plan.channels_of(op.name, channels)))
             offset = bias + 4 * channels
     return tuple(slots), offset
 

@@ -65,10 +65,11 @@ class Case:
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     options: StepOptions = PLAIN_STEP
     aids: AidOptions = NO_AIDS
+    error_bits: int = 8
 
     def __post_init__(self):
         plan = select(self.graph, self.train, loss=self.loss)
-        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids)
+        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
