@@ -45,6 +45,7 @@ class MemoryPlan:
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        masks: Tensors of whose activation a bit each is kept ("mask:<tensor>").
         extras: What options of the plan hold beside all that.
     """
 
@@ -57,6 +58,7 @@ class MemoryPlan:
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    masks: frozenset[int] = frozenset()
     extras: tuple[Extra, ...] = ()
 
     def offset(self, name: str) -> int:
@@ -73,6 +75,11 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
+    saving = Lifetimes(graph, plan, saves_masks=True)
+    if saving.masks:
+        smaller = place(saving.buffers())
+        if _end(smaller) < _end(placements):  # else the masks would cost instructions for nothing
+            lifetimes, placements = saving, smaller
     slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
@@ -84,7 +91,12 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+<<<<<<< HEAD
         extras=extras_of(graph, plan, parameter_bytes),
+=======
+        masks=lifetimes.masks,
+        extras=extras_of(plan),
+>>>>>>> plans
     )
 
 
