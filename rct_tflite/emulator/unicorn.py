@@ -91,9 +91,11 @@ class Machine(ABC):
         self.uc.mem_map(start, _page_up(Memory(origin, size)) - start, access)
 
     def read(self, address: int, size: int) -> bytes:
+        """Returns bytes of the core's memory."""
         return bytes(self.uc.mem_read(address, size))
 
     def write(self, address: int, data: bytes) -> None:
+        """Changes bytes of the core's memory."""
         self.uc.mem_write(address, data)
 
     @property
@@ -110,9 +112,11 @@ class Machine(ABC):
         self.uc.emu_start(address, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
 
     def fault(self, error: Any) -> EmulatorError:
+        """Returns what an error of the emulator means for the program."""
         return faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc)
 
     def call_host(self, operation: int, argument: int) -> int:
+        """Answers a semihosting call."""
         try:
             return self.host.call(operation, argument)
         except unicorn.UcError as error:
