@@ -91,12 +91,8 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
-<<<<<<< HEAD
-        extras=extras_of(graph, plan, parameter_bytes),
-=======
         masks=lifetimes.masks,
-        extras=extras_of(plan),
->>>>>>> plans
+        extras=extras_of(graph, plan, parameter_bytes),
     )
 
 
