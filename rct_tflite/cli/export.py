@@ -1,11 +1,18 @@
 """`rct-tflite export`: a trained model becomes an artifact folder."""
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from rct_tflite.cli.output import json_option, print_json, typed
+from rct_tflite.cli.step_options import step_request_options
+from rct_tflite.cli.update_options import UpdateRequest, print_search, update_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
+from rct_tflite.export.update_choice import search_record
+from rct_tflite.planning.error_width import told as errors_told
+from rct_tflite.planning.options import StepRequest
+from rct_tflite.planning.selection import told
 from rct_tflite.spec.training_plan import Loss
 
 
@@ -13,7 +20,7 @@ from rct_tflite.spec.training_plan import Loss
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--target", required=True, help="Target of 'rct-tflite targets', or a .toml file of your own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--train", default="all", show_default=True, help="What learns on the device: all, or last:N layers.")
+@update_request_options
 @click.option(
     "--learning-rate", type=float, help="Learning rate on the device.  [default: that in the .tflite, else 0.01]"
 )
@@ -27,20 +34,30 @@ from rct_tflite.spec.training_plan import Loss
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
 )
+@click.option(
+    "--error-bits",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    help="Bit-width of the errors of the backward pass; 16 take twice their RAM. The export says which to take.",
+)
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
+@step_request_options
 def command(
     model: Path,
     target: str,
     out: Path,
-    train: str,
+    update: UpdateRequest,
     learning_rate: float | None,
     loss: str | None,
     data: Path | None,
+    error_bits: str,
     labels: str | None,
     force: bool,
     as_json: bool,
+    step: StepRequest,
 ) -> None:
     """Write MODEL as .tflite, TFLite-Micro artifacts and a C project that learns.
 
@@ -52,9 +69,14 @@ def command(
     Examples:
       rct-tflite export kws.keras --target cortex-m7 --out build/kws
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
+      rct-tflite export kws.tflite --target stm32h743 --out build/kws --train conv3:0.25,dense
+      rct-tflite export kws.tflite --target stm32h743 --out build/kws --train auto --ram 64K --samples mine.npz
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force, loss))
+    options = ExportOptions(
+        update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits, int(error_bits)
+    )
+    result = export_model(model, target, out, options)
     if as_json:
         print_json(_as_json(result))
     else:
@@ -67,17 +89,22 @@ def _as_json(result: Export) -> dict[str, object]:
         "folder": str(result.folder),
         "target": result.target.name,
         "trained": list(result.plan.trained),
+        "partial": {part.op: list(part.channels) for part in result.plan.partial},
+        "search": None if result.search is None else search_record(result.search),
         "learning_rate": result.plan.learning_rate,
         "loss": str(result.plan.loss),
+        "errors": None if result.errors is None else dataclasses.asdict(result.errors),
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
             "arena": need.arena,
             "parameters": need.parameters,
             "state": need.state,
+            **{extra.name: extra.size for extra in need.extras},
             "stack": need.stack,
             "application": need.application,
             "total": need.ram,
             "available": result.target.ram.size,
+            "inference_alone": result.inference.ram,
         },
         "flash_bytes": {
             "weights": need.flash_weights,
@@ -92,13 +119,22 @@ def _print(result: Export) -> None:
     need, graph = result.need, result.graph
     plan = result.plan
     bits = ", ".join(f"{op.name} {graph.bits_of(op)}" for op in graph.ops if op.has_weights)
+    extras = "".join(f"{extra.name} {extra.size}, " for extra in need.extras)
     click.echo(f"Exported '{graph.name}' for {result.target.name} to {result.folder}")
     click.echo(f"  bits      {bits}")
-    click.echo(f"  learns    {', '.join(plan.trained)} (learning rate {plan.learning_rate:g}, {plan.loss})")
+    if result.search is not None:
+        print_search(result.search)
+    what = f"{told(plan)} (learning rate {plan.learning_rate:g}, {plan.loss})" if plan.trained else "nothing"
+    click.echo(f"  learns    {what}")
+    if result.errors is not None:
+        click.echo(f"  errors    {errors_told(result.errors)}")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
-        f"state {need.state}, stack {need.stack}, application {need.application}"
+        f"state {need.state}, {extras}stack {need.stack}, application {need.application}"
     )
+    if plan.trained:
+        alone = result.inference
+        click.echo(f"  inference {alone.ram} B of RAM if nothing learnt: arena {alone.arena}")
     click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
     click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")
     click.echo(f"Next: rct-tflite build {typed(result.folder)} && rct-tflite run {typed(result.folder)}")

@@ -30,7 +30,19 @@ CLASS_OF = (
     ("rct_model", "move"),
 )
 """Part of a function's name, and its op class; the first that fits counts. What is left works per element."""
-BACKWARD = ("_grad", "update", "mask", "learn", "gain", "error", "cross_entropy")
+BACKWARD = (
+    "_grad",
+    "_sums",
+    "_finish_sample",
+    "_weigh_outputs",
+    "_schedule",
+    "update",
+    "mask",
+    "learn",
+    "gain",
+    "error",
+    "cross_entropy",
+)
 """Parts of the names of functions that run in a training step only."""
 
 
@@ -118,7 +130,7 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
     _check(options, target)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
-    cost = measure(emulator, build.image, random_samples(project))
+    cost = measure(emulator, build.image, random_samples(project), bool(project.plan.trained))
     phases = _phases(target, cost)
     inference, step = phases[0].cost, phases[0].cost + phases[1].cost
     tuning = None
@@ -227,6 +239,7 @@ def _map(project: Project, target: Target, memory: Memory) -> MemoryMap:
         Piece("arena", memory.arena),
         Piece("parameters", memory.parameters),
         Piece("state", memory.state),
+        *(Piece(extra.name, extra.size) for extra in memory.extras),
         Piece("application", memory.application),
         Piece("stack", target.stack_bytes),
     )

@@ -35,8 +35,11 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
         op = ops[slot.op]
         channels, depth = graph.row_shape(op)
         bits = graph.bits_of(op)
-        size = channels * row_bytes(depth, bits)
-        rows = unpack_rows(data[slot.rows : slot.rows + size].reshape(channels, -1), depth, bits)
+        size = len(slot.channels) * row_bytes(depth, bits)
+        rows = graph.weight_rows(op)
+        if slot.channels:
+            learnt = data[slot.rows : slot.rows + size].reshape(len(slot.channels), -1)
+            rows[list(slot.channels)] = unpack_rows(learnt, depth, bits)
         bias = data[slot.bias : slot.bias + 4 * channels].view("<i4").astype(np.int32)
         result[slot.op] = graph.weights_of_rows(op, rows), bias
     return result

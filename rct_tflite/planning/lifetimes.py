@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps, gain_of_merge, gain_of_sum
-from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.constants import masks_errors
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
 from rct_tflite.spec.quantization import EXPORT_BITS
@@ -54,9 +54,11 @@ class Lifetimes:
     Args:
         graph: The network.
         plan: What learns.
+        saves_masks: Whether activations that the backward pass reads only to clear errors are kept as a bit each.
 
     Attributes:
         steps: The backward pass.
+        masks: Tensors of whose activation a bit each is kept.
         activations: Per computed tensor, the tensor under which its bytes are stored: RESHAPE moves nothing, and ops
             work in place over an operand that nothing else reads any more.
         errors: Per tensor with an error, the tensor under which the error is stored.
@@ -64,13 +66,18 @@ class Lifetimes:
         gains: Names of the gains, in the order of the graph and then of need.
     """
 
-    def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
+    def __init__(self, graph: Graph, plan: TrainingPlan, saves_masks: bool = False) -> None:
         self._graph = graph
-        self._trained = plan.trained
+        self._plan = plan
+        self._error_bytes = plan.error_bits // 8
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
+        self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
+        self.masks: frozenset[int] = frozenset()
+        if saves_masks:
+            self.masks = self._only_masking()
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
         self.errors = self._shared_errors()
@@ -81,7 +88,7 @@ class Lifetimes:
         """Returns every buffer of inference and of a training step."""
         graph = self._graph
         last = self._loss + len(self.steps)
-        result = [*self._activation_buffers(), *self._error_buffers(), *self._part_buffers()]
+        result = [*self._activation_buffers(), *self._mask_buffers(), *self._error_buffers(), *self._part_buffers()]
         row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, op)), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
@@ -99,13 +106,23 @@ class Lifetimes:
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
         for number, step in enumerate(self.steps, start=self._loss + 1):
             op = step.op
-            if op.name in self._trained or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
+            if self._plan.learns_weights(op.name) or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
                 yield number, op.inputs[0]
             if op.kind is OpKind.MUL:
                 others = {op.inputs[1 - passage.position] for passage in step.passages}
                 yield from ((number, tensor) for tensor in others & set(graph.sources(op)))
-            if forward_constants(graph, op).masks_low:
+            if masks_errors(op) and op.output not in self.masks:
                 yield number, op.output
+
+    def _only_masking(self) -> frozenset[int]:
+        """Returns the outputs that the backward pass reads for nothing but their bounds."""
+        masking = frozenset(step.op.output for step in self.steps if masks_errors(step.op))
+        self.masks = masking
+        kept = {tensor for step, tensor in self._all_uses() if step >= self._loss}
+        for op in reversed(self._graph.ops):
+            if op.kind is OpKind.RESHAPE and op.output in kept:
+                kept.add(op.inputs[0])  # the same bytes
+        return masking - kept
 
     def _shared_activations(self) -> dict[int, int]:
         last_use: dict[int, int] = {}
@@ -175,6 +192,15 @@ class Lifetimes:
             for tensor, steps in spans.items()
         ]
 
+    def _mask_buffers(self) -> list[Buffer]:
+        """Lists a bit for each element, from the op that makes it to its step backward."""
+        made = {op.output: number for number, op in enumerate(self._graph.ops)}
+        return [
+            Buffer(f"mask:{tensor}", -(-self._graph.tensors[tensor].size // 8), made[tensor], number)
+            for number, step in enumerate(self.steps, start=self._loss + 1)
+            if (tensor := step.op.output) in self.masks
+        ]
+
     def _error_buffers(self) -> list[Buffer]:
         """Lists the error at each tensor: written by the ops that read it or the loss, read by the op that made it."""
         spans: dict[int, list[int]] = {}
@@ -184,9 +210,11 @@ class Lifetimes:
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
         return [
-            Buffer(f"err:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps)) for tensor, steps in spans.items()
         ]
+
+    def _error_size(self, tensor: int) -> int:
+        return self._graph.tensors[tensor].size * self._error_bytes
 
     def _part_buffers(self) -> list[Buffer]:
         """Lists errors that are added to one that is there, and cannot be read where they are.
@@ -194,7 +222,7 @@ class Lifetimes:
         An op that reads a tensor twice hands one back after the other, in the same buffer.
         """
         parts = [
-            Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
+            Buffer(f"part:{passage.tensor}:{number}", self._error_size(passage.tensor), number, number)
             for number, step in enumerate(self.steps, start=self._loss + 1)
             for passage in step.passages
             if passage.merge is not None and not moves_nothing(step.op, passage)
@@ -202,12 +230,16 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none."""
+        """A sum per output for the loss, per weight of a row for its gradient, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif self._plan.learns_weights(step.op.name) and (
+                step.op.kind is not OpKind.FULLY_CONNECTED or self._holds
+            ):
                 sizes.append(graph.row_shape(step.op)[1])
+            elif step.passages and step.op.kind in (OpKind.CONV_2D, OpKind.TRANSPOSE_CONV):
+                sizes.append(graph.tensors[step.op.inputs[0]].shape[-1])
         count = max(graph.tensors[self._reads].size, *sizes, 0)
         return Buffer("sums", 4 * count, self._loss, last if sizes else self._loss)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -21,11 +22,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """Where an op's packed rows and biases lie in the parameter block (bytes)."""
+    """Where an op's packed rows that learn, and its biases, lie in the parameter block (bytes)."""
 
     op: str
     rows: int
     bias: int
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class MemoryPlan:
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        masks: Tensors of whose activation a bit each is kept ("mask:<tensor>").
+        extras: What options of the plan hold beside all that.
     """
 
     placements: tuple[Placement, ...]
@@ -54,6 +58,8 @@ class MemoryPlan:
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    masks: frozenset[int] = frozenset()
+    extras: tuple[Extra, ...] = ()
 
     def offset(self, name: str) -> int:
         """Returns the offset of a buffer in the arena."""
@@ -61,25 +67,32 @@ class MemoryPlan:
 
     @property
     def ram_bytes(self) -> int:
-        """Arena, parameters and state together, without the stack and the application."""
-        return self.arena_bytes + self.parameter_bytes + self.state_bytes
+        """Arena, parameters, state and extras together, without the stack and the application."""
+        return self.arena_bytes + self.parameter_bytes + self.state_bytes + sum(extra.size for extra in self.extras)
 
 
 def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    slots, parameter_bytes = _parameter_slots(graph, plan)
+    saving = Lifetimes(graph, plan, saves_masks=True)
+    if saving.masks:
+        smaller = place(saving.buffers())
+        if _end(smaller) < _end(placements):  # else the masks would cost instructions for nothing
+            lifetimes, placements = saving, smaller
+    slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
         arena_bytes=_end(placements),
         slots=slots,
         parameter_bytes=parameter_bytes,
-        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12,
+        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12 if plan.trained else 0,
         activations=lifetimes.activations,
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+        masks=lifetimes.masks,
+        extras=extras_of(graph, plan, parameter_bytes),
     )
 
 
@@ -124,13 +137,15 @@ def _end(placements: Sequence[Placement]) -> int:
     return max((_aligned(p.offset + p.buffer.size) for p in placements), default=0)
 
 
-def _parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where what learns of each op lies in the parameter block, and the size of the block in bytes."""
     slots, offset = [], 0
     for op in graph.ops:
         if op.name in plan.trained:
             channels, depth = graph.row_shape(op)
-            bias = _aligned(offset + channels * row_bytes(depth, graph.bits_of(op)))
-            slots.append(ParameterSlot(op.name, offset, bias))
+            learning = len(plan.channels_of(op.name, channels))
+            bias = _aligned(offset + learning * row_bytes(depth, graph.bits_of(op)))
+            slots.append(ParameterSlot(op.name, offset, bias, plan.channels_of(op.name, channels)))
             offset = bias + 4 * channels
     return tuple(slots), offset
 

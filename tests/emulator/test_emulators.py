@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from rct_tflite.emulator import CORES, available_emulators, find_emulator, plugin
+from rct_tflite.emulator.audit import FLASH, NOWHERE, STACK, audit
 from rct_tflite.errors import EmulatorError
 from rct_tflite.firmware.toolchain import available_toolchains
 
@@ -38,6 +39,7 @@ def mix_and_wide(rounds):
 def test_every_tool_is_here_in_ci():
     found = {(core, tool.name) for core in CORES for tool in (*available_toolchains(core), *available_emulators(core))}
     missing = set(itertools.product(CORES, ("gcc", "zig", "qemu", "unicorn"))) - found
+    missing -= {("cortex-m55", "unicorn"), ("rv32imc", "gcc"), ("rv32imc", "qemu")}
     assert not (os.environ.get("CI") == "true" and missing)
 
 
@@ -91,7 +93,16 @@ def test_stack_depth(build_image, toolchain, emulator):
     assert STACK_ARRAY_BYTES <= deep < STACK_ARRAY_BYTES + 200
 
 
-@pytest.mark.parametrize(("command", "function"), [(b"l", "load_from"), (b"u", "undefined"), (b"z", "store_to")])
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        (b"l", "load_from"),  # no memory
+        (b"f", "load_from"),  # flash behind the image
+        (b"b", "load_from"),  # RAM between variables and stack
+        (b"u", "undefined"),
+        (b"z", "store_to"),  # flash
+    ],
+)
 def test_fault_names_the_function(build_image, toolchain, emulator, command, function):
     with pytest.raises(EmulatorError, match=rf"faulted.*pc=0x[0-9a-f]{{8}} in {function}\."):
         emulator.profile(build_image(toolchain), command)
@@ -125,7 +136,12 @@ def test_memory_of_another_board(build_image):
 
 @pytest.mark.parametrize(
     ("core", "name", "message"),
-    [("cortex-a53", "auto", "cortex-a53"), ("cortex-m7", "renode", "'renode'")],
+    [
+        ("cortex-a53", "auto", "cortex-a53"),
+        ("cortex-m7", "renode", "'renode'"),
+        ("rv32imc", "qemu", "qemu has no rv32imc.*Expected 'unicorn'"),
+        ("cortex-m55", "unicorn", "unicorn has no cortex-m55.*Expected 'qemu'"),
+    ],
 )
 def test_unknown_names(core, name, message):
     with pytest.raises(EmulatorError, match=message):
@@ -163,3 +179,15 @@ def test_plugin_is_rebuilt_for_another_api_version(monkeypatch, tmp_path):
     assert plugin.plugin_for(str(tmp_path / "qemu")) == asked[2]
     assert len(set(asked)) == 3
     assert all(built.exists() for built in asked)
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m7", "rv32imc"])
+def test_audit_names_functions_and_variables(build_image, core):
+    image = build_image(available_toolchains(core)[0])
+    accesses = {(a.function, a.place, a.is_store) for a in audit(core, image, REVERSE + WORK + b"s")}
+    assert {("mix", "table", False), ("mix", "table", True), ("use_stack", STACK, True)} <= accesses
+    touched = {place for _, place, _ in accesses if not place.startswith("streams")}
+    assert touched - {NOWHERE} == {"bytes", "table", STACK, FLASH}
+    assert all(function in ("rct_reset", "rct_start", "memset") for function, place, _ in accesses if place == NOWHERE)
+    with pytest.raises(EmulatorError, match=r"faulted.*it read 0x.*not its own.*in load_from\."):
+        audit(core, image, b"f")

@@ -30,6 +30,7 @@ class Weights(ctypes.Structure):
         ("depth", c_uint16),
         ("row_bytes", c_uint16),
         ("bits", c_uint8),
+        ("split", c_void_p),
     )
 
 
@@ -46,7 +47,7 @@ class Pool2D(ctypes.Structure):
 
 
 class ErrorScale(ctypes.Structure):
-    _fields_ = (("ratio", c_void_p), ("guard_bits", c_uint8))
+    _fields_ = (("ratio", c_void_p), ("guard_bits", c_uint8), ("dropped_bits", c_uint8))
 
 
 class StepMultiplier(ctypes.Structure):
@@ -61,6 +62,7 @@ class Learn(ctypes.Structure):
         ("bias_step", StepMultiplier),
         ("bias_limit", c_int32),
         ("stochastic", c_bool),
+        ("biases_only", c_bool),
     )
 
 
