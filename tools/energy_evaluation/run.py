@@ -120,8 +120,8 @@ def table(results: list[Measured]) -> str:
         limits = ", ".join(f"{name} {getattr(bar, name):g}" for name in names if getattr(bar, name))
         verdict = f"{limits}: {'missed: ' + ', '.join(result.missed) if result.missed else 'reached'}" if limits else ""
         lines.append(
-            f"{bar.name:<15} {len(result.points):>6} {figures['median']:>6.1f}% {figures['p90']:>5.0f}% "
-            f"{figures['worst']:>5.0f}% {figures['factor']:>7.2f} {figures['covered']:>7.0f}%  {verdict}".rstrip()
+            f"{bar.name:<15} {len(result.points):>6} {figures['median']:>6.1f}% {figures['p90']:>5.1f}% "
+            f"{figures['worst']:>5.1f}% {figures['factor']:>7.2f} {figures['covered']:>7.0f}%  {verdict}".rstrip()
         )
     lines += ["", *(f"{result.bar.name.strip():<13} {result.bar.question}" for result in results)]
     return "\n".join(lines)
