@@ -1,5 +1,6 @@
 """`rct-tflite export`: a trained model becomes an artifact folder."""
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rct_tflite.cli.step_options import step_request_options
 from rct_tflite.cli.update_options import UpdateRequest, print_search, update_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
 from rct_tflite.export.update_choice import search_record
+from rct_tflite.planning.error_width import told as errors_told
 from rct_tflite.planning.options import StepRequest
 from rct_tflite.planning.selection import told
 from rct_tflite.spec.training_plan import Loss
@@ -32,6 +34,13 @@ from rct_tflite.spec.training_plan import Loss
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
 )
+@click.option(
+    "--error-bits",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    help="Bit-width of the errors of the backward pass; 16 take twice their RAM. The export says which to take.",
+)
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
@@ -44,6 +53,7 @@ def command(
     learning_rate: float | None,
     loss: str | None,
     data: Path | None,
+    error_bits: str,
     labels: str | None,
     force: bool,
     as_json: bool,
@@ -63,7 +73,9 @@ def command(
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train auto --ram 64K --samples mine.npz
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    options = ExportOptions(update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits)
+    options = ExportOptions(
+        update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits, int(error_bits)
+    )
     result = export_model(model, target, out, options)
     if as_json:
         print_json(_as_json(result))
@@ -81,6 +93,7 @@ def _as_json(result: Export) -> dict[str, object]:
         "search": None if result.search is None else search_record(result.search),
         "learning_rate": result.plan.learning_rate,
         "loss": str(result.plan.loss),
+        "errors": None if result.errors is None else dataclasses.asdict(result.errors),
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
             "arena": need.arena,
@@ -113,6 +126,8 @@ def _print(result: Export) -> None:
         print_search(result.search)
     what = f"{told(plan)} (learning rate {plan.learning_rate:g}, {plan.loss})" if plan.trained else "nothing"
     click.echo(f"  learns    {what}")
+    if result.errors is not None:
+        click.echo(f"  errors    {errors_told(result.errors)}")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
         f"state {need.state}, {extras}stack {need.stack}, application {need.application}"

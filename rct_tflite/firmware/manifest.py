@@ -9,12 +9,13 @@ from typing import Any
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
-from rct_tflite.spec.training_plan import Loss, PartialUpdate, TrainingPlan
+from rct_tflite.spec.training_plan import ERROR_BITS, Loss, PartialUpdate, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 FORMAT = 1
@@ -37,6 +38,8 @@ class Manifest:
         partial: Of the ops that learn in part, the channels whose weights do.
         search: What was tried to find out what learns, for people; None where the user said it.
         options: Of the step; what is off is not written.
+        aids: Beside the step; what is off is not written.
+        error_bits: Bit-width of the errors.
     """
 
     network: str
@@ -48,12 +51,16 @@ class Manifest:
     partial: tuple[PartialUpdate, ...] = ()
     search: dict[str, Any] | None = None
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        values = {"format": FORMAT, **asdict(self), "options": options_to_json(self.options)}
-        if not values["options"]:
-            del values["options"]
+        values = {"format": FORMAT, **asdict(self)}
+        for key, chosen in (("options", options_to_json(self.options)), ("aids", self.aids.to_json())):
+            values[key] = chosen
+            if not chosen:
+                del values[key]
         text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -81,7 +88,14 @@ def read_project(folder: Path) -> Project:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
         plan = TrainingPlan(
-            manifest.trained, manifest.learning_rate, rounding, loss, manifest.partial, manifest.options
+            manifest.trained,
+            manifest.learning_rate,
+            rounding,
+            loss,
+            manifest.partial,
+            manifest.options,
+            manifest.aids,
+            manifest.error_bits,
         )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -126,9 +140,11 @@ def _read_manifest(path: Path) -> Manifest:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
     partial = tuple(PartialUpdate(part["op"], tuple(part["channels"])) for part in values.get("partial", ()))
-    options = options_from_json(values.get("options", {}))
-    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options}
+    options, aids = options_from_json(values.get("options", {})), AidOptions(**values.get("aids", {}))
+    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options, "aids": aids}
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
+    if manifest.error_bits not in ERROR_BITS:
+        raise ValueError(f"error_bits {manifest.error_bits!r}")
     return manifest

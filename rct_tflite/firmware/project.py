@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rct_tflite.emulator.qemu import MACHINES
 from rct_tflite.errors import TargetError
 from rct_tflite.firmware.model_source import model_source
-from rct_tflite.firmware.option_source import copy_options
+from rct_tflite.firmware.option_source import copy_options, option_macros
 from rct_tflite.firmware.toolchain import CORES
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.spec.graph import Graph
@@ -48,6 +48,8 @@ def write_firmware(
     for part in ("runtime", "app", "ports"):
         copy_contents(templates / part, firmware / part)
     copy_options(templates / "runtime" / "options", firmware / "runtime", plan)
+    options = firmware / "runtime" / "rct_options.h"
+    render(templates / "glue" / "rct_options.h.j2", options, options=option_macros(plan))
     for name in ("CMakeLists.txt", "README.md"):
         (firmware / "app" / name).rename(firmware / name)
     (firmware / "model").mkdir()

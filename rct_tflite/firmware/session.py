@@ -1,6 +1,8 @@
 """Runs a built project: predicts, learns, reads back; on an emulated core or on this computer."""
 
+import functools
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from rct_tflite.emulator.finder import Emulator
 from rct_tflite.errors import DeviceError
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.spec.emulation import EmulatedProfile
+from rct_tflite.spec.templates import templates_folder
 
 Runner = Callable[[bytes], bytes]
 """Sends a stream of requests to a firmware and returns its stream of responses."""
@@ -53,7 +56,8 @@ class Cost:
     Attributes:
         inference: Mean of one prediction.
         step: Mean of one training step, its prediction included.
-        functions: (name, instructions) of one prediction and one step together, most first.
+        functions: (name, instructions) of one prediction and one step together, most first. A kernel's own helpers
+            are in its count.
         stack_bytes: Deepest use of the whole run.
         emulator: What counted.
     """
@@ -100,13 +104,25 @@ def fine_tune(runner: Runner, learn: Samples | None, test: Samples, epochs: int 
     predictions = [protocol.predict(sample) for sample in test.inputs]
     lessons = [] if learn is None else lessons_of(learn) * epochs
     requests = [Request(Command.INFO), Request(Command.SELF_TEST), *predictions, *lessons, *predictions]
-    answers = exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])
-    info = DeviceInfo.decode(next(answers).payload)
-    next(answers)
-    before = _logits(answers, len(predictions))
-    seen = np.array([int.from_bytes(next(answers).payload, "little") for _ in lessons], np.int64)
-    after = _logits(answers, len(predictions))
-    return FineTuning(info, before, seen, after, next(answers).payload)
+    return fine_tuning_of(list(exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])), len(predictions))
+
+
+def fine_tuning_of(answers: Sequence[Response], predictions: int) -> FineTuning:
+    """Reads the answers to INFO, SELF_TEST, predictions, lessons among others, the predictions again, the parameters.
+
+    Args:
+        answers: Of a session.
+        predictions: Number of test samples.
+    """
+    middle = answers[2 + predictions : -1 - predictions]
+    taught = [answer.payload for answer in middle if answer.command in (Command.LEARN, Command.LEARN_TARGET)]
+    return FineTuning(
+        info=DeviceInfo.decode(answers[0].payload),
+        before=_logits(iter(answers[2:]), predictions),
+        while_learning=np.array([int.from_bytes(payload, "little") for payload in taught], np.int64),
+        after=_logits(iter(answers[-1 - predictions :]), predictions),
+        parameters=answers[-1].payload,
+    )
 
 
 def lessons_of(samples: Samples) -> list[Request]:
@@ -138,9 +154,9 @@ def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True
         pass
     count = len(learn.inputs)
     kernels = tuple(
-        (f.name, f.instructions // count)
-        for f in profile.functions
-        if f.name.startswith("rct_") and not f.name.startswith(APPLICATION) and f.instructions >= count
+        (name, instructions // count)
+        for name, instructions in kernel_instructions(profile).most_common()
+        if name.startswith("rct_") and not name.startswith(APPLICATION) and instructions >= count
     )
     inference = _mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end")
     return Cost(
@@ -150,6 +166,21 @@ def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True
         stack_bytes=profile.stack_bytes,
         emulator=profile.run.emulator,
     )
+
+
+def kernel_instructions(profile: EmulatedProfile) -> Counter[str]:
+    """Adds up the instructions of each function; what a kernel's file keeps to itself counts for the kernel."""
+    instructions: Counter[str] = Counter()
+    for function in profile.functions:
+        file = Path(function.source)
+        name = f"rct_{file.stem}" if file.name in _kernel_files() else function.name
+        instructions[name] += function.instructions
+    return instructions
+
+
+@functools.cache
+def _kernel_files() -> frozenset[str]:
+    return frozenset(path.name for path in (templates_folder() / "runtime" / "kernels").glob("*.c"))
 
 
 def exchange(runner: Runner, requests: Sequence[Request]) -> Iterator[Response]:

@@ -46,6 +46,7 @@ class ModelSource:
     parameter_bytes: int
     gains: int
     exponents: int
+    error_bits: int
     input_bytes: int
     classes: int
     trace_bytes: int
@@ -146,6 +147,8 @@ def places_of(names: Names) -> list[Place]:
             name, what = buffer.name.upper(), "scratch"
             if kind == "sums":
                 expression = f"((int32_t *)(void *){expression})"
+        if kind in ("err", "part") and names.plan.error_bits > 8:
+            expression = f"((rct_error_t *)(void *){expression})"
         comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
         places.append(Place(name, expression, comment_text(comment)))
     for slot in names.memory.slots:

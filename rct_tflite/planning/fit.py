@@ -73,7 +73,8 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
             f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
             f"trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
             f"The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
-            "Train fewer layers (--train last:1), make that tensor smaller, or choose a larger target."
+            f"{_leave_out(need)}Train fewer layers (--train last:1), make that tensor smaller, "
+            "or choose a larger target."
         )
     if need.flash > target.flash.size:
         op = max((op for op in graph.ops if op.has_weights), key=lambda op: graph.tensors[op.inputs[1]].size)
@@ -88,6 +89,11 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
 
 def _extras(need: MemoryNeed) -> str:
     return "".join(f"{extra.name} {extra.size} B, " for extra in need.extras)
+
+
+def _leave_out(need: MemoryNeed) -> str:
+    names = ", ".join(extra.name for extra in need.extras)
+    return f"Leave options out ({names}). " if names else ""
 
 
 def _describe(graph: Graph, buffer: str) -> str:

@@ -69,9 +69,11 @@ class Lifetimes:
     def __init__(self, graph: Graph, plan: TrainingPlan, saves_masks: bool = False) -> None:
         self._graph = graph
         self._plan = plan
+        self._error_bytes = plan.error_bits // 8
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
+        self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
         self.masks: frozenset[int] = frozenset()
         if saves_masks:
@@ -208,9 +210,11 @@ class Lifetimes:
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
         return [
-            Buffer(f"err:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps)) for tensor, steps in spans.items()
         ]
+
+    def _error_size(self, tensor: int) -> int:
+        return self._graph.tensors[tensor].size * self._error_bytes
 
     def _part_buffers(self) -> list[Buffer]:
         """Lists errors that are added to one that is there, and cannot be read where they are.
@@ -218,7 +222,7 @@ class Lifetimes:
         An op that reads a tensor twice hands one back after the other, in the same buffer.
         """
         parts = [
-            Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
+            Buffer(f"part:{passage.tensor}:{number}", self._error_size(passage.tensor), number, number)
             for number, step in enumerate(self.steps, start=self._loss + 1)
             for passage in step.passages
             if passage.merge is not None and not moves_nothing(step.op, passage)
@@ -226,12 +230,14 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """A sum per output for the loss, per weight for a convolution's row, per channel for an error."""
+        """A sum per output for the loss, per weight of a row for its gradient, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif self._plan.learns_weights(step.op.name) and step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif self._plan.learns_weights(step.op.name) and (
+                step.op.kind is not OpKind.FULLY_CONNECTED or self._holds
+            ):
                 sizes.append(graph.row_shape(step.op)[1])
             elif step.passages and step.op.kind in (OpKind.CONV_2D, OpKind.TRANSPOSE_CONV):
                 sizes.append(graph.tensors[step.op.inputs[0]].shape[-1])

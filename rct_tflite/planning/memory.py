@@ -92,7 +92,7 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
         masks=lifetimes.masks,
-        extras=extras_of(plan),
+        extras=extras_of(graph, plan, parameter_bytes),
     )
 
 

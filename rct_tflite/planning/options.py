@@ -5,8 +5,10 @@ import math
 from dataclasses import dataclass
 
 from rct_tflite.errors import RecipeError
+from rct_tflite.spec.aid_options import AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import (
+    DECAY_BITS,
     RATE_LIMIT,
     RATE_ONE,
     WEIGHT_LIMIT,
@@ -14,11 +16,15 @@ from rct_tflite.spec.step_options import (
     RatePoint,
     StepOptions,
 )
+from rct_tflite.spec.training_plan import Loss
 
 HALVINGS = 8
 COSINE_PIECES = 32
 LARGEST_STEP = 2**32 - 1
 LARGEST_NORM = 1e6
+MOST_SLOTS = 2**16 - 1
+MOST_SAMPLES = 2**16 - 1
+MOMENTUM_ONE = 1 << DECAY_BITS
 _SCHEDULES = "'manual', 'halve:STEPS', 'cosine:STEPS', or 'STEP=FACTOR,STEP=FACTOR,...' with rising steps"
 
 
@@ -30,11 +36,21 @@ class StepRequest:
         class_weights: Numbers with commas, one for each output.
         schedule: Of the learning rate: `manual`, `halve:STEPS`, `cosine:STEPS` or `STEP=FACTOR,...`.
         clip_norm: Largest L2 norm of the loss' gradient at the tensor that the loss reads.
+        accumulate: Samples whose gradients are summed for one update.
+        momentum: 0 to below 1.
+        evaluate: Whether the device counts what is right, and stops early.
+        keep_best: Whether it also keeps the best weights.
+        replay: Samples that it holds to replay.
     """
 
     class_weights: str | None = None
     schedule: str | None = None
     clip_norm: float | None = None
+    accumulate: int = 1
+    momentum: float = 0.0
+    evaluate: bool = False
+    keep_best: bool = False
+    replay: int | None = None
 
 
 NO_REQUEST = StepRequest()
@@ -55,11 +71,43 @@ def step_options(graph: Graph, request: StepRequest) -> StepOptions:
         raise RecipeError(
             f"Cannot clip to this norm. Expected {1.0 / LARGEST_NORM:g} to {LARGEST_NORM:g}. Received: {norm}."
         )
+    if not 1 <= request.accumulate <= MOST_SAMPLES:
+        raise RecipeError(
+            f"Cannot add up the gradients of so many samples. Expected 1 to {MOST_SAMPLES}. "
+            f"Received: {request.accumulate}."
+        )
+    decay = round(request.momentum * MOMENTUM_ONE) if 0.0 <= request.momentum < 1.0 else -1
+    if not 0 <= decay < MOMENTUM_ONE or (decay == 0) != (request.momentum == 0.0):
+        raise RecipeError(
+            f"The momentum is out of range. Expected 0, or 1/{MOMENTUM_ONE} to {MOMENTUM_ONE - 1}/{MOMENTUM_ONE}. "
+            f"Received: {request.momentum}."
+        )
     return StepOptions(
         class_weights=() if weights is None else read_class_weights(weights, outputs),
         schedule=None if request.schedule is None else read_schedule(request.schedule),
         clip_norm=norm,
+        accumulate=request.accumulate,
+        momentum=decay,
     )
+
+
+def aid_options(loss: Loss, request: StepRequest) -> AidOptions:
+    """Reads the aids of learning.
+
+    Args:
+        loss: What is made smaller.
+        request: What the user asked for.
+
+    Raises:
+        RecipeError: If the buffer has no size, or the loss has no classes to balance it by.
+    """
+    slots = request.replay
+    if slots is not None and not (1 <= slots <= MOST_SLOTS and loss.takes_class):
+        raise RecipeError(
+            f"Cannot hold samples to replay. Expected 1 to {MOST_SLOTS} samples, and a loss of classes: the buffer is "
+            f"balanced by them. Received: {slots} samples, {loss}."
+        )
+    return AidOptions(request.evaluate or request.keep_best, request.keep_best, slots or 0)
 
 
 def read_class_weights(text: str, outputs: int) -> tuple[int, ...]:

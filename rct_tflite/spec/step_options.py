@@ -12,6 +12,8 @@ WEIGHT_BITS = 8
 """A class weight is in units of 2**-8, so 1 to 65535 is 1/256 to 255.996."""
 WEIGHT_ONE = 1 << WEIGHT_BITS
 WEIGHT_LIMIT = (1 << 16) - 1
+DECAY_BITS = 8
+"""The momentum's decay is in units of 2**-8."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,20 @@ class StepOptions:
         schedule: Changes of the rate, by their step. None: the rate never changes, and takes no RAM. Empty: it changes
             only when the application sets it.
         clip_norm: Largest L2 norm of the loss' gradient at the tensor that the loss reads; None clips nothing.
+        accumulate: Samples whose gradients are summed for one update, by their mean.
+        momentum: What is left of the momentum after a step, in 2**-8; 0 holds none.
     """
 
     class_weights: tuple[int, ...] = ()
     schedule: tuple[RatePoint, ...] | None = None
     clip_norm: float | None = None
+    accumulate: int = 1
+    momentum: int = 0
+
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether anything of a gradient is held from sample to sample."""
+        return self.accumulate > 1 or self.momentum > 0
 
     def has_factor(self, takes_class: bool) -> bool:
         """Whether the whole error at the loss is multiplied by something; weights of outputs are not that."""

@@ -3,8 +3,13 @@
 import enum
 from dataclasses import dataclass
 
+from rct_tflite.errors import RecipeError
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+
+ERROR_BITS = (8, 16)
+"""Bit-widths that errors can have."""
 
 
 class Loss(enum.StrEnum):
@@ -46,6 +51,8 @@ class TrainingPlan:
         loss: What is made smaller.
         partial: Ops of which not all weights learn; of the other trained ones everything does.
         options: Of the step, beside plain gradient descent.
+        aids: What the device has beside the step.
+        error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
     """
 
     trained: tuple[str, ...]
@@ -54,6 +61,22 @@ class TrainingPlan:
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     partial: tuple[PartialUpdate, ...] = ()
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.partial and self.options.holds_gradients:
+            raise RecipeError(
+                "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "
+                f"their weights. Received: {self.partial[0].op!r}, which learns in part. Leave out --accumulate and "
+                "--momentum, or name whole layers in --train."
+            )
+
+        if self.error_bits > 8 and self.options != PLAIN_STEP:
+            raise RecipeError(
+                "Errors of 16 bits go with a plain step. Received: options of the step too (class weights, schedule, "
+                "clipping, accumulation or momentum). Leave those out, or take --error-bits 8."
+            )
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
         """Returns the output channels of an op whose weights learn.

@@ -14,6 +14,7 @@ from rct_tflite.firmware.session import exchange, lessons_of
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Activation, Graph, Padding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 from rct_tflite.spec.target import Target
@@ -63,10 +64,12 @@ class Case:
     steps: int = STEPS
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
 
     def __post_init__(self):
         plan = select(self.graph, self.train, loss=self.loss)
-        self.plan = dataclasses.replace(plan, options=self.options)
+        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)

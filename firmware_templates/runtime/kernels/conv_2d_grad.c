@@ -1,6 +1,7 @@
 /* CONV_2D, backward. */
 #include "../rct.h"
 #include "gain.h"
+#include "gradient.h"
 #include "integers.h"
 #include "learn_channel.h"
 #include "pack.h"
@@ -9,7 +10,8 @@
 /* ---- input error: for each input pixel, what every output that it fed hands back ------------------- */
 
 /* What one output pixel hands back through filter cell number `cell`. */
-static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t cell)
+static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                       int32_t cell)
 {
     const int32_t in_channels = op->window.in_channels;
     int32_t *restrict sums = grad->sums;
@@ -27,7 +29,7 @@ static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const in
 }
 
 /* Sums of input pixel (y, x) over all outputs that it fed. */
-static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t y,
+static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error, int32_t y,
                       int32_t x)
 {
     const rct_window_t *window = &op->window;
@@ -53,8 +55,8 @@ static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int
 }
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
-static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                                 int32_t shift, int8_t *input_error)
+static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                                 int32_t shift, rct_error_t *input_error)
 {
     const rct_window_t *window = &op->window;
     const int32_t *sums = grad->sums;
@@ -71,8 +73,8 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -107,10 +109,11 @@ static void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const i
 }
 
 /* The gradient of a channel's row into `gradient` and that of its bias; false where every error is 0. */
-static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error, int32_t *gradient,
-                         int32_t *bias_gradient)
+static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const rct_error_t *error,
+                         int32_t *gradient, int32_t *bias_gradient)
 {
     const rct_window_t *window = &op->window;
+    const int32_t shift = rct_gradient_shift(error, window->out_h * window->out_w, window->out_channels);
     bool touched = false;
     *bias_gradient = 0;
     for (int32_t y = 0; y < window->out_h; y++) {
@@ -123,15 +126,18 @@ static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int
             }
             touched = true;
             const rct_cells_t cells = rct_cells(window, y, x);
-            add_pixel(op, &cells, input, *error, gradient);
+            add_pixel(op, &cells, input, rct_gradient_error(*error, shift), gradient);
             *bias_gradient += *error;
         }
+    }
+    if (touched) {
+        rct_gradient_in_8_bits(gradient, op->weights.depth, shift);
     }
     return touched;
 }
 
 void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                      const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                      const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
 #if RCT_SPLIT_ROWS

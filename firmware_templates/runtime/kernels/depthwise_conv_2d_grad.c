@@ -1,6 +1,7 @@
 /* DEPTHWISE_CONV_2D, backward. */
 #include "../rct.h"
 #include "gain.h"
+#include "gradient.h"
 #include "integers.h"
 #include "learn_channel.h"
 #include "pack.h"
@@ -9,7 +10,7 @@
 /* ---- input error: for each input element, what every output that it fed hands back ------------------ */
 
 /* What the outputs of one channel hand back to input pixel (y, x); `error` is at the channel. */
-static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, const int8_t *error,
+static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, const rct_error_t *error,
                            const rct_error_scale_t *scale, int32_t channel, int32_t y, int32_t x)
 {
     const int32_t below = y + window->pad_top;
@@ -33,8 +34,8 @@ static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, co
 }
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
-static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                                 int32_t shift, int8_t *input_error)
+static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                                 int32_t shift, rct_error_t *input_error)
 {
     const rct_window_t *window = &op->window;
     const int32_t multiplier = window->out_channels / window->in_channels;
@@ -56,8 +57,8 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -89,10 +90,11 @@ static void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const 
 }
 
 /* The gradient of a channel's row into `gradient`; returns that of its bias. */
-static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
+static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const rct_error_t *error,
                             int32_t *gradient)
 {
     const rct_window_t *window = &op->window;
+    const int32_t shift = rct_gradient_shift(error, window->out_h * window->out_w, window->out_channels);
     int32_t bias_gradient = 0;
     for (int32_t k = 0; k < op->weights.depth; k++) {
         gradient[k] = 0;
@@ -101,16 +103,17 @@ static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const 
         for (int32_t x = 0; x < window->out_w; x++, error += window->out_channels) {
             if (*error != 0) {
                 const rct_cells_t cells = rct_cells(window, y, x);
-                add_output(op, &cells, input, *error, gradient);
+                add_output(op, &cells, input, rct_gradient_error(*error, shift), gradient);
                 bias_gradient += *error;
             }
         }
     }
+    rct_gradient_in_8_bits(gradient, op->weights.depth, shift);
     return bias_gradient;
 }
 
 void rct_depthwise_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                                const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                                const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
     const int32_t multiplier = op->window.out_channels / op->window.in_channels;

@@ -3,8 +3,8 @@
 #include "update.h"
 
 #if RCT_SPLIT_ROWS
-bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel, const int8_t *error,
-                    int32_t positions, rct_backward_t *backward)
+bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
+                    const rct_error_t *error, int32_t positions, rct_backward_t *backward)
 {
     if (rct_row_learns(shape, grad->learn, channel)) {
         return false;

@@ -18,8 +18,8 @@ static inline bool rct_row_learns(const rct_weights_t *weights, const rct_learn_
 #if RCT_SPLIT_ROWS
 /* Updates the bias of a channel whose weights do not learn; false where they do. `error` is at the channel,
  * of `positions`. */
-bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel, const int8_t *error,
-                    int32_t positions, rct_backward_t *backward);
+bool rct_learn_bias(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
+                    const rct_error_t *error, int32_t positions, rct_backward_t *backward);
 #endif
 
 /* Updates a channel's row from grad->sums, (depth), then its bias. */

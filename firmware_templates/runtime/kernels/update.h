@@ -37,7 +37,9 @@ typedef struct {
     int32_t bias_limit;
 } rct_row_t;
 
-/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others. */
+/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others.
+ * The gradient of weights has the unit of errors of 8 bits.
+ */
 static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
                                 int32_t exponent)
 {
@@ -52,7 +54,7 @@ static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t 
         .depth = weights->depth,
         .bits = weights->bits,
         .stochastic = learn->stochastic,
-        .step = rct_step(&learn->weight_step, channel, exponent),
+        .step = rct_step(&learn->weight_step, channel, exponent - (RCT_ERROR_BITS - 8)),
         .bias_step = rct_step(&learn->bias_step, channel, exponent),
         .bias = &learn->bias[channel],
         .bias_limit = learn->bias_limit,
