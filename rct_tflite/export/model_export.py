@@ -15,6 +15,7 @@ from rct_tflite.export.output_folder import staged_folder
 from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
 from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.fit import MemoryNeed, check_fit
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
@@ -41,6 +42,7 @@ class ExportOptions:
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
         loss: What a training step makes smaller; None takes the model's.
+        adaptation: How bit-widths follow the training on the device; None keeps them.
     """
 
     train: str = "all"
@@ -49,6 +51,7 @@ class ExportOptions:
     labels: tuple[str, ...] = ()
     force: bool = False
     loss: str | None = None
+    adaptation: AdaptationOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
         plan = select(graph, options.train, options.learning_rate, options.loss)
+        if options.adaptation is not None:
+            plan = adapt(graph, plan, options.adaptation)
         backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
@@ -91,7 +96,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
         rounding = str(plan.rounding)
         checksum, loss = sha256(content), str(plan.loss)
-        Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss).write(folder)
+        manifest = Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss, plan.adaptation)
+        manifest.write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)

@@ -2,6 +2,7 @@
 
 import math
 
+from rct_tflite.firmware.adaptation_source import adapts, layer_number
 from rct_tflite.firmware.forward_source import KERNELS
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
@@ -169,8 +170,11 @@ class _Backward:
         assert self._step.constants is not None
         grad = self._grad(self._step.constants)
         source = self._names.operand(self._op.inputs[0])
-        kernel = KERNELS[self._op.kind]
-        self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
+        kernel, called = KERNELS[self._op.kind], f"&op_{self._name}, {grad}"
+        if adapts(self._names, self._op):
+            number = layer_number(self._names, self._op)
+            kernel, called = kernel.replace("rct_", "rct_adapted_"), f"&adaptation, {number}"
+        self._line(f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:
         name, ratio = self._name, "NULL"
@@ -193,11 +197,12 @@ class _Backward:
 
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
+        moves = adapts(self._names, self._op)
         return self._source.add_struct(
             "rct_learn_t",
             f"learn_{self._name}",
-            rows=f"ROWS_{self._name.upper()}",
-            bias=f"BIAS_{self._name.upper()}",
+            rows="NULL" if moves else f"ROWS_{self._name.upper()}",
+            bias="NULL" if moves else f"BIAS_{self._name.upper()}",
             weight_step=self._multiplier("weight", weights),
             bias_step=self._multiplier("bias", bias),
             bias_limit=c.bias_limit,

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import UnsupportedLayerError
+from rct_tflite.firmware.adaptation_source import adapts, bound_op
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.reference.constants import ForwardConstants, forward_constants
@@ -62,7 +63,8 @@ class _Forward:
         operands = [self._names.operand(index) for index in self._op.inputs]
         output = self._names.operand(self._op.output)
         if self._op.has_weights:
-            self._call(KERNELS[kind], self._weighted(), operands[0], self._names.row(self._op), output)
+            self._weighted()
+            self._call(KERNELS[kind], bound_op(self._names, self._op), operands[0], self._names.row(self._op), output)
         elif kind in PAIR_KINDS:
             self._call(KERNELS[kind], self._pair(), *operands, output)
         elif kind in TABLE_KINDS:
@@ -85,11 +87,11 @@ class _Forward:
     def _struct(self, ctype: str, **fields: object) -> str:
         return self._source.add_struct(ctype, f"op_{self._name}", **fields)
 
-    def _weighted(self) -> str:
+    def _weighted(self) -> None:
         window = {"window": self._window()} if self._c.window else {}
         ctype = "rct_conv_2d_t" if self._c.window else "rct_fully_connected_t"
         weights, zero_point = self._weights(), self._input.zero_point
-        return self._struct(ctype, **window, weights=weights, input_zero_point=zero_point, requant=self._requant())
+        self._struct(ctype, **window, weights=weights, input_zero_point=zero_point, requant=self._requant())
 
     def _pool(self) -> str:
         return self._struct("rct_pool_2d_t", window=self._window(), act_min=self._c.act_min, act_max=self._c.act_max)
@@ -192,7 +194,7 @@ class _Forward:
         self._source.add_table(f"multiplier_{name}", "int32_t", f"{op.name}: requantisation", self._c.multiplier)
         self._source.add_table(f"shift_{name}", "int8_t", f"{op.name}: requantisation", self._c.shift)
         where = (f"rows_{name}", f"bias_{name}")
-        if op.name in self._names.plan.trained:
+        if op.name in self._names.plan.trained and not adapts(self._names, op):
             where = (f"ROWS_{name.upper()}", f"BIAS_{name.upper()}")
             self._source.reset.append(f"rct_copy({where[0]}, rows_{name}, sizeof rows_{name});")
             self._source.reset.append(f"rct_copy({where[1]}, bias_{name}, sizeof bias_{name});")

@@ -1,5 +1,6 @@
 """What an exported folder says of itself."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target import Target
@@ -32,6 +34,7 @@ class Manifest:
         learning_rate: On the device.
         rounding: Of the updates.
         loss: What a training step makes smaller.
+        adaptation: How bit-widths follow the training; None where they stay.
     """
 
     network: str
@@ -40,6 +43,7 @@ class Manifest:
     learning_rate: float
     rounding: str
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
+    adaptation: Adaptation | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
@@ -69,7 +73,7 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss)
+        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.adaptation)
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -103,6 +107,10 @@ def _read_manifest(path: Path) -> Manifest:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
     manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate})
+    if manifest.adaptation is not None:
+        adaptation = values["adaptation"]
+        adaptation = Adaptation(**{**adaptation, "layers": tuple(adaptation["layers"])})
+        manifest = dataclasses.replace(manifest, adaptation=adaptation)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
     return manifest

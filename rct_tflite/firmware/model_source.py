@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.firmware.adaptation_source import add_adaptation
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
@@ -63,6 +64,7 @@ def model_source(
         source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
     _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
     add_backward(names, source)
+    add_adaptation(names, source)
     source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
     source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
     source.add_table("golden_inputs", "int8_t", "samples of the self-test", golden_inputs)

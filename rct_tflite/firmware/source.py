@@ -55,6 +55,7 @@ class ModelSource:
     loss_kernel: str
     loss_error: str
     target: str
+    adapted_layers: int = 0
     tables: list[Table] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)
@@ -105,7 +106,7 @@ class Names:
 
     def row(self, op: Op) -> str:
         """Returns the scratch buffer for an unpacked row, where the op needs one."""
-        return "ROW" if unpacks_rows(self.graph, op) else "NULL"
+        return "ROW" if unpacks_rows(self.graph, self.plan, op) else "NULL"
 
 
 def names_of(graph: Graph, plan: TrainingPlan, memory: MemoryPlan) -> Names:
@@ -139,6 +140,8 @@ def places_of(names: Names) -> list[Place]:
                 expression = f"((int32_t *)(void *){expression})"
         comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
         places.append(Place(name, expression, comment_text(comment)))
+    if names.plan.adaptation is not None:
+        return places  # the runtime finds what moves
     for slot in names.memory.slots:
         name = names.ops[slot.op].upper()
         rows, bias = f"(parameters.bytes + {slot.rows})", f"(parameters.bytes + {slot.bias})"

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
-from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.adaptation import block_bytes, header_bytes
+from rct_tflite.reference.packing import room_bytes
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
 ALIGNMENT = 4
+WIDTH_BYTES = 16
+"""Of rct_width_t: what is observed of a layer whose width may change."""
+COUNTER_BYTES = 4
+"""Training steps since the last decision."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class MemoryPlan:
         placements: Of activations ("act:<tensor>"), errors ("err:<tensor>"), errors that are added to another one
             ("part:<tensor>:<step>") and scratch ("row", "sums").
         arena_bytes: Size of the arena.
-        slots: Parameter block, one entry per trained op in the order of the graph.
+        slots: Parameter block, one entry per trained op in the order of the graph, at the exported widths.
+        header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
         parameter_bytes: Size of the parameter block.
         state_bytes: Gains, random state, exponents.
         activations: Per computed tensor, the one under whose name its bytes are placed.
@@ -48,6 +54,7 @@ class MemoryPlan:
     placements: tuple[Placement, ...]
     arena_bytes: int
     slots: tuple[ParameterSlot, ...]
+    header_bytes: int
     parameter_bytes: int
     state_bytes: int
     activations: Mapping[int, int]
@@ -69,13 +76,19 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    slots, parameter_bytes = _parameter_slots(graph, plan)
+    bits = {op.name: graph.bits_of(op) for op in graph.ops if op.name in plan.trained}
+    slots, parameter_bytes = parameter_slots(graph, bits, header_bytes(plan))
+    state_bytes = 4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12
+    if plan.adaptation is not None:
+        parameter_bytes = block_bytes(graph, plan)
+        state_bytes += WIDTH_BYTES * len(slots) + COUNTER_BYTES
     return MemoryPlan(
         placements=placements,
         arena_bytes=_end(placements),
         slots=slots,
+        header_bytes=header_bytes(plan),
         parameter_bytes=parameter_bytes,
-        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12,
+        state_bytes=state_bytes,
         activations=lifetimes.activations,
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
@@ -124,12 +137,19 @@ def _end(placements: Sequence[Placement]) -> int:
     return max((_aligned(p.offset + p.buffer.size) for p in placements), default=0)
 
 
-def _parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
-    slots, offset = [], 0
+def parameter_slots(graph: Graph, bits: Mapping[str, int], start: int) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where weights and biases lie in the parameter block, and where the last ones end.
+
+    Args:
+        graph: The network.
+        bits: Width of each trained op.
+        start: Bytes before the first one.
+    """
+    slots, offset = [], start
     for op in graph.ops:
-        if op.name in plan.trained:
+        if op.name in bits:
             channels, depth = graph.row_shape(op)
-            bias = _aligned(offset + channels * row_bytes(depth, graph.bits_of(op)))
+            bias = offset + room_bytes(channels, depth, bits[op.name])
             slots.append(ParameterSlot(op.name, offset, bias))
             offset = bias + 4 * channels
     return tuple(slots), offset

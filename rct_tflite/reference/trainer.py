@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from rct_tflite.errors import DataError
 from rct_tflite.reference import gradients, kernels
+from rct_tflite.reference.adaptation import WidthAdapter, block_bytes
 from rct_tflite.reference.backward import (
     BackwardStep,
     Passage,
@@ -50,6 +51,7 @@ class ReferenceTrainer:
         random: The generator of the stochastic rounding.
         gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
+        adapter: The widths of what is trained, None where they stay.
     """
 
     def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
@@ -62,6 +64,9 @@ class ReferenceTrainer:
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
+        self.adapter: WidthAdapter | None = None
+        if plan.adaptation is not None:
+            self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
 
     def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -84,6 +89,9 @@ class ReferenceTrainer:
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
         if error is not None:
             self._backward(values, error)
+            if self.adapter is not None:
+                self.adapter.end_step()
+                self._bits.update(self.adapter.bits)
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))
@@ -102,13 +110,14 @@ class ReferenceTrainer:
         return int(label)
 
     def parameter_block(self) -> bytes:
-        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2)."""
-        blocks = []
+        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2 and 7)."""
+        blocks = [] if self.adapter is None else [self.adapter.header()]
         for op in self.network.graph.ops:
             if op.name in self.plan.trained:
                 packed = pack_rows(self.network.weights[op.name], self._bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
-        return b"".join(blocks)
+        used = sum(map(len, blocks))
+        return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
 
     def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
         loss_exponent = loss_error.exponent
@@ -117,11 +126,13 @@ class ReferenceTrainer:
         for step in self._steps:
             op = step.op
             error = errors.pop(op.output)
-            error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent)
+            octave = 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
+            error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent + octave)
             passed = [self._passed(step, passage, values, error, loss_exponent) for passage in step.passages]
             if op.name in self.plan.trained:
                 self.learn(op, values[op.inputs[0]], error)
             for passage, arriving in zip(step.passages, passed, strict=True):
+                arriving = ScaledError(arriving.values, arriving.exponent - 2 * octave)
                 self._arrive(errors, op, passage, arriving, loss_exponent)
 
     def _passed(
@@ -268,6 +279,8 @@ class ReferenceTrainer:
         assert c.weight_step is not None
         assert c.bias_step is not None
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
+        if self.adapter is not None:
+            self.adapter.observe(op, weight_gradient, error.exponent)
         weights, bias = self.network.weights[op.name], self.network.biases[op.name]
         limit = top(self._bits[op.name])
         for channel in np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0)):

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.quantization import Rounding
 
 
@@ -30,9 +31,11 @@ class TrainingPlan:
         learning_rate: Of plain stochastic gradient descent at batch 1.
         rounding: Of the updates.
         loss: What is made smaller.
+        adaptation: How bit-widths follow the training; None where they stay.
     """
 
     trained: tuple[str, ...]
     learning_rate: float
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    adaptation: Adaptation | None = None

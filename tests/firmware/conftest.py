@@ -10,6 +10,7 @@ from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.project import write_firmware
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import exchange, lessons_of
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
@@ -60,9 +61,12 @@ class Case:
     target: Target = TARGET
     steps: int = STEPS
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    adaptation: AdaptationOptions | None = None
 
     def __post_init__(self):
         self.plan = select(self.graph, self.train, loss=self.loss)
+        if self.adaptation is not None:
+            self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)

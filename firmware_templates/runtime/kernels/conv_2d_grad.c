@@ -1,5 +1,6 @@
 /* CONV_2D, backward. */
 #include "../rct.h"
+#include "adapt.h"
 #include "gain.h"
 #include "integers.h"
 #include "learn_channel.h"
@@ -86,8 +87,8 @@ static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const
 /* ---- update: the gradient of one row at a time ------------------------------------------------------ */
 
 /* Adds the share of one output pixel to the gradient of a row. */
-static void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input, int32_t error,
-                      int32_t *gradient)
+RCT_INLINE void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input,
+                          int32_t error, int32_t *gradient)
 {
     const int32_t in_channels = op->window.in_channels;
     const int32_t zero_point = op->input_zero_point;
@@ -107,8 +108,8 @@ static void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const i
 }
 
 /* The gradient of a channel's row into `gradient` and that of its bias; false where every error is 0. */
-static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error, int32_t *gradient,
-                         int32_t *bias_gradient)
+RCT_INLINE bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
+                             int32_t *gradient, int32_t *bias_gradient)
 {
     const rct_window_t *window = &op->window;
     bool touched = false;
@@ -130,15 +131,44 @@ static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int
     return touched;
 }
 
+/* Updates every row; what they are asked for is added to `*asked`, NULL where nobody observes it. */
+RCT_INLINE void learn_rows(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                           const int8_t *error, rct_backward_t *backward, uint64_t *asked)
+{
+    for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
+        int32_t bias_gradient;
+        if (!row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
+            continue;
+        }
+        if (asked) {
+            *asked += rct_asked_by_sums(grad, channel, op->weights.depth, backward->exponent);
+        }
+        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
+    }
+}
+
 void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
                       const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
-        int32_t bias_gradient;
-        if (row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
-            rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
-        }
+    if (grad->learn) {
+        learn_rows(op, grad, input, error, backward, NULL);
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
+}
+
+void rct_adapted_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
+                              const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+{
+    rct_bound_t bound;
+    rct_bind_grad(adaptation, layer, &bound);
+    backward->exponent += bound.octave;
+    const int32_t exponent = backward->exponent;
+    bound.grad.learn = NULL; /* the input error alone, with the weights of before */
+    rct_conv_2d_grad(&bound.op.conv_2d, &bound.grad, input, error, backward, input_error);
+    const int32_t passed = backward->exponent - 2 * bound.octave;
+    bound.grad.learn = &bound.learn;
+    backward->exponent = exponent;
+    learn_rows(&bound.op.conv_2d, &bound.grad, input, error, backward, bound.asked);
+    backward->exponent = passed;
 }

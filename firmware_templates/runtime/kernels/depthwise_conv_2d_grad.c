@@ -1,5 +1,6 @@
 /* DEPTHWISE_CONV_2D, backward. */
 #include "../rct.h"
+#include "adapt.h"
 #include "gain.h"
 #include "integers.h"
 #include "learn_channel.h"
@@ -72,8 +73,8 @@ static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const
 
 /* Adds the share of one output to the gradient of a row; `input` is at the channel of the image's first
  * pixel. */
-static void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input, int32_t error,
-                       int32_t *gradient)
+RCT_INLINE void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input,
+                           int32_t error, int32_t *gradient)
 {
     const int32_t pixel = op->window.in_channels;
     const int32_t columns = cells->last_column - cells->first_column;
@@ -89,8 +90,8 @@ static void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const 
 }
 
 /* The gradient of a channel's row into `gradient`; returns that of its bias. */
-static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
-                            int32_t *gradient)
+RCT_INLINE int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
+                                int32_t *gradient)
 {
     const rct_window_t *window = &op->window;
     int32_t bias_gradient = 0;
@@ -109,15 +110,44 @@ static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const 
     return bias_gradient;
 }
 
+/* Updates every row; what they are asked for is added to `*asked`, NULL where nobody observes it. */
+RCT_INLINE void learn_rows(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                           const int8_t *error, rct_backward_t *backward, uint64_t *asked)
+{
+    const int32_t multiplier = op->window.out_channels / op->window.in_channels;
+    for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
+        const int32_t bias_gradient =
+            row_gradient(op, &input[channel / multiplier], &error[channel], grad->sums);
+        if (asked) {
+            *asked += rct_asked_by_sums(grad, channel, op->weights.depth, backward->exponent);
+        }
+        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
+    }
+}
+
 void rct_depthwise_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
                                 const int8_t *error, rct_backward_t *backward, int8_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    const int32_t multiplier = op->window.out_channels / op->window.in_channels;
-    for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
-        const int32_t bias_gradient =
-            row_gradient(op, &input[channel / multiplier], &error[channel], grad->sums);
-        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
+    if (grad->learn) {
+        learn_rows(op, grad, input, error, backward, NULL);
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
+}
+
+void rct_adapted_depthwise_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer,
+                                        const int8_t *input, const int8_t *error, rct_backward_t *backward,
+                                        int8_t *input_error)
+{
+    rct_bound_t bound;
+    rct_bind_grad(adaptation, layer, &bound);
+    backward->exponent += bound.octave;
+    const int32_t exponent = backward->exponent;
+    bound.grad.learn = NULL; /* the input error alone, with the weights of before */
+    rct_depthwise_conv_2d_grad(&bound.op.conv_2d, &bound.grad, input, error, backward, input_error);
+    const int32_t passed = backward->exponent - 2 * bound.octave;
+    bound.grad.learn = &bound.learn;
+    backward->exponent = exponent;
+    learn_rows(&bound.op.conv_2d, &bound.grad, input, error, backward, bound.asked);
+    backward->exponent = passed;
 }
