@@ -112,15 +112,15 @@ static rct_status_t learn_target(rct_frame_t *frame)
 /* A damaged frame must not leave damaged weights behind. */
 static rct_status_t write_parameters(rct_frame_t *frame)
 {
-    rct_status_t status = read_payload(frame, rct_model_parameters(), rct_model_info.parameter_bytes);
-    if (status == RCT_OK && !rct_model_parameters_are_sound()) {
-        status = RCT_ERR_ARGUMENT;
+    const rct_status_t status = read_payload(frame, rct_model_parameters(), rct_model_info.parameter_bytes);
+    const bool is_sound = status == RCT_OK && rct_model_parameters_are_sound();
+    if (!is_sound) {
+        rct_model_reset();
     }
     if (status != RCT_OK) {
-        rct_model_reset();
         return status;
     }
-    return answer(RCT_COMMAND_WRITE_PARAMETERS, RCT_OK, NULL, 0);
+    return answer(RCT_COMMAND_WRITE_PARAMETERS, is_sound ? RCT_OK : RCT_ERR_ARGUMENT, NULL, 0);
 }
 
 /* Answers with a rct_model_width_t for each layer whose width follows the training. */
