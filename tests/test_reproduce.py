@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rct_tflite.training.comparison import built, check_fit
 from rct_tflite.training.comparison_report import table
 from rct_tflite.training.contenders import DEFAULT_METHODS
 from tools.reproduction import data
+from tools.reproduction import run as reproduction
 from tools.reproduction.experiments import EXPERIMENTS
 from tools.reproduction.run import main, row_of
 
@@ -16,6 +18,33 @@ def test_every_quick_experiment_fits_its_network(name):
     experiment = EXPERIMENTS[name](True)
     assert experiment.data.startswith("scikit-learn")
     check_fit(built(experiment.build, 0), experiment.samples, experiment.schedule)
+
+
+def chance(experiment):
+    """Percent that are reached without looking at the samples."""
+    samples = experiment.samples
+    return 100.0 * np.bincount(samples.y_test).max() / len(samples.y_test) if samples.is_classification else 0.0
+
+
+DIFFERENT = [name for name in EXPERIMENTS if name not in ("agnews-conv", "sst2-conv")]
+"""The quick form of the other two is that of trec6-conv."""
+
+
+def test_the_quick_form_trains_everything_above_chance_and_is_not_repeated(tmp_path, capsys, monkeypatch):
+    arguments = [part for name in DIFFERENT for part in ("--only", name)]
+    arguments += ["--quick", "--seeds", "1", "--json", str(tmp_path / "rows.json")]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "rows.json").read_text())
+    scores = {(row["experiment"], row["method"]): row["score"] for row in results["rows"]}
+    assert list(scores) == [(name, method) for name in DIFFERENT for method in DEFAULT_METHODS]
+    low = {key: score for key, score in scores.items() if not score > 5.0 + chance(EXPERIMENTS[key[0]](True))}
+    assert low == {}
+    tables = (tmp_path / "rows.txt").read_text()
+    monkeypatch.setattr(reproduction, "train", None)
+    assert main(arguments) == 0
+    assert json.loads((tmp_path / "rows.json").read_text()) == results
+    assert (tmp_path / "rows.txt").read_text() == tables
+    assert capsys.readouterr().out.count("ms/step\n") == len(scores) + 2 * len(DIFFERENT)
 
 
 def run(file, *arguments):

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))  # tests/ is no part of the installed package
 from rct_tflite.emulator import find_emulator, image_sizes  # noqa: E402
 from rct_tflite.emulator.image import ImageSizes  # noqa: E402
 from rct_tflite.firmware.build import INCLUDE_FOLDERS  # noqa: E402
-from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT, write_firmware  # noqa: E402
+from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, write_firmware  # noqa: E402
 from rct_tflite.firmware.toolchain import COMPILE_FLAGS, CORES, ENTRY, find_toolchain  # noqa: E402
 from rct_tflite.planning.fit import memory_need  # noqa: E402
 from rct_tflite.planning.memory import plan_memory  # noqa: E402
@@ -182,7 +182,7 @@ class _Bench:
             *(f"-I{firmware / part}" for part in INCLUDE_FOLDERS),
             *map(str, sources),
             *("--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}"),
-            *(f"-Wl,-T,{firmware / LINKER_SCRIPT}", "-o", str(image)),
+            *(f"-Wl,-T,{firmware / linker_script(core)}", "-o", str(image)),
         ]
         subprocess.run(command, check=True)
         return image, image_sizes(image)

@@ -1,30 +1,11 @@
 /* The device's end of the wire: reads a command, carries it out, answers, until told to exit. */
 #include <stddef.h>
 
+#include "commands.h"
 #include "frame.h"
 #include "marks.h"
 #include "rct_model.h"
 #include "rct_port.h"
-
-static rct_status_t answer(uint8_t command, rct_status_t status, const void *data, uint32_t size)
-{
-    rct_frame_t frame;
-    rct_status_t sent = rct_frame_begin_write(&frame, command, status, size);
-    if (sent == RCT_OK && size > 0) {
-        sent = rct_frame_write(&frame, data, size);
-    }
-    return sent == RCT_OK ? rct_frame_end_write(&frame) : sent;
-}
-
-/* Reads what follows the header into one buffer and checks it. */
-static rct_status_t read_payload(rct_frame_t *frame, void *data, uint32_t size)
-{
-    if (frame->length != size) {
-        return RCT_ERR_FRAME;
-    }
-    const rct_status_t status = size > 0 ? rct_frame_read(frame, data, size) : RCT_OK;
-    return status == RCT_OK ? rct_frame_end_read(frame) : status;
-}
 
 #ifdef RCT_TRACE
 static rct_frame_t traced;
@@ -153,6 +134,9 @@ static rct_status_t carry_out(rct_frame_t *frame)
     case RCT_COMMAND_WRITE_PARAMETERS:
         return write_parameters(frame);
     default:
+        if (frame->command >= RCT_COMMAND_OF_OPTIONS) {
+            return rct_option_command(frame);
+        }
         break;
     }
     const rct_status_t status = read_payload(frame, NULL, 0);

@@ -20,3 +20,14 @@ bool rct_equal(const void *a, const void *b, uint32_t size)
     }
     return true;
 }
+
+void rct_copy_rows(uint8_t *rows, const rct_weights_t *weights)
+{
+    const uint8_t *frozen = weights->split->frozen;
+    for (int32_t channel = 0; channel < weights->channels; channel++, frozen += weights->row_bytes) {
+        if (weights->split->places[channel] >= 0) {
+            rct_copy(rows, frozen, weights->row_bytes);
+            rows += weights->row_bytes;
+        }
+    }
+}

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "rct_error.h"
+
 #define RCT_RUNTIME_VERSION 2
 
 #ifdef __cplusplus
@@ -29,6 +31,10 @@ typedef enum {
 #include "rct_status.def"
 #undef RCT_STATUS
 } rct_status_t;
+
+#ifndef RCT_SPLIT_ROWS
+    #define RCT_SPLIT_ROWS 0 /* kernels/split.h sets it */
+#endif
 
 /* ---- tables: constant, made by the generator ------------------------------------------------------ */
 
@@ -52,14 +58,22 @@ typedef struct {
     uint8_t pad_top, pad_left;
 } rct_window_t;
 
+/* The rows of an op of which only some learn. */
+typedef struct {
+    const uint8_t *frozen; /* (channels, row_bytes) all rows as exported */
+    const int16_t
+        *places; /* (channels), ascending: which of the rows that learn is the channel's, -1: none */
+} rct_split_t;
+
 /* The parameters of an op, for reading: in RAM where the op learns, else in flash. */
 typedef struct {
-    const uint8_t *rows; /* (channels, row_bytes) packed weights */
+    const uint8_t *rows; /* (channels, row_bytes) packed weights; of a split op those that learn */
     const int32_t *bias; /* (channels) */
     uint16_t channels;
-    uint16_t depth;     /* weights in a row */
-    uint16_t row_bytes; /* bytes of a packed row */
-    uint8_t bits;       /* 2 to 8 */
+    uint16_t depth;           /* weights in a row */
+    uint16_t row_bytes;       /* bytes of a packed row */
+    uint8_t bits;             /* 2 to 8 */
+    const rct_split_t *split; /* NULL where all rows learn, or none */
 } rct_weights_t;
 
 typedef struct {
@@ -141,6 +155,7 @@ typedef struct {
 typedef struct {
     const int16_t *ratio; /* (channels), 2**14 = the largest scale; NULL where one scale serves all */
     uint8_t guard_bits;   /* 0 to 8 */
+    uint8_t dropped_bits; /* 0 to 8: what errors of 16 bits lose, so that no sum passes 32 bits */
 } rct_error_scale_t;
 
 /* mantissa * 2**-shift turns an integer gradient into steps of the quantised value. */
@@ -158,6 +173,7 @@ typedef struct {
     rct_step_multiplier_t bias_step;
     int32_t bias_limit; /* largest magnitude of a bias */
     bool stochastic;    /* rounding of the update; false truncates */
+    bool biases_only;   /* no row learns */
 } rct_learn_t;
 
 /* The gain of an input error relative to the loss, log2 in 1/256; RCT_GAIN_UNSET before the first sample. */
@@ -182,6 +198,8 @@ typedef struct {
     bool negative; /* the second operand of SUB */
     rct_gain_t *gain;
     int32_t *sums; /* scratch, (operand); unused where it does not repeat */
+    uint8_t
+        dropped_bits; /* 0 to 8: what products with errors of 16 bits lose, so that no sum passes 32 bits */
 } rct_pair_grad_t;
 
 /* The sum of two errors of one tensor: of the one that is there, and of the one that arrives. */
@@ -265,74 +283,100 @@ uint16_t rct_argmax(const int8_t *values, uint16_t count);
  * where there is nothing to learn. */
 bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, /* (classes) */
                                uint16_t label, int32_t *sums,                /* scratch, (classes) */
-                               int8_t *error,                                /* (classes) */
+                               rct_error_t *error,                           /* (classes) */
                                rct_backward_t *backward);
 
 /* Sigmoid and cross-entropy; a target of -128 is a probability of 0, of 127 one of 1. Otherwise as above. */
 bool rct_sigmoid_cross_entropy(const rct_target_loss_t *loss, const int8_t *logits, /* (count) */
                                const int8_t *target,                                /* (count) */
-                               int8_t *error,                                       /* (count) */
+                               rct_error_t *error,                                  /* (count) */
                                rct_backward_t *backward);
 
 /* Mean squared error, mean absolute error, Huber's loss; the target has the output's format. As above. */
 bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, /* (count) */
                           const int8_t *target,                                /* (count) */
-                          int8_t *error,                                       /* (count) */
+                          rct_error_t *error,                                  /* (count) */
                           rct_backward_t *backward);
 
 /* Clears errors where the fused activation held the output at a bound: output <= low, or output >= high. */
-void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, int8_t *error);
+void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, rct_error_t *error);
 
 /*
  * The backward pass of an op with weights: first the input error, with the weights of before, then the
  * update. Lowers the exponent of `backward`. `input_error` is NULL where no op below wants one.
  */
 void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *input,
-                              const int8_t *error,      /* (channels), masked */
-                              rct_backward_t *backward, /* */
-                              int8_t *input_error);     /* (depth) or NULL */
+                              const rct_error_t *error,  /* (channels), masked */
+                              rct_backward_t *backward,  /* */
+                              rct_error_t *input_error); /* (depth) or NULL */
 
 void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                      const int8_t *error,      /* (out_h, out_w, out_channels), masked */
-                      rct_backward_t *backward, /* */
-                      int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+                      const rct_error_t *error,  /* (out_h, out_w, out_channels), masked */
+                      rct_backward_t *backward,  /* */
+                      rct_error_t *input_error); /* (in_h, in_w, in_channels) or NULL */
 
-void rct_max_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *input, const int8_t *error,
-                          int8_t *input_error);
+/* The same for ops that learn in part: some of their rows, or their biases only. */
 
-void rct_average_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *error, int8_t *input_error);
+void rct_fully_connected_split(const rct_fully_connected_t *op, const int8_t *input, int8_t *row,
+                               int8_t *output);
+
+void rct_fully_connected_split_grad(const rct_fully_connected_t *op, const rct_grad_t *grad,
+                                    const int8_t *input, const rct_error_t *error, rct_backward_t *backward,
+                                    rct_error_t *input_error);
+
+void rct_conv_2d_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_conv_2d_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                            const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error);
+
+void rct_depthwise_conv_2d_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_depthwise_conv_2d_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                                      const rct_error_t *error, rct_backward_t *backward,
+                                      rct_error_t *input_error);
+
+void rct_transpose_conv_split(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output);
+
+void rct_transpose_conv_split_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
+                                   const rct_error_t *error, rct_backward_t *backward,
+                                   rct_error_t *input_error);
+
+void rct_max_pool_2d_grad(const rct_pool_2d_t *op, const int8_t *input, const rct_error_t *error,
+                          rct_error_t *input_error);
+
+void rct_average_pool_2d_grad(const rct_pool_2d_t *op, const rct_error_t *error, rct_error_t *input_error);
 
 void rct_depthwise_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                                const int8_t *error,      /* (out_h, out_w, out_channels), masked */
-                                rct_backward_t *backward, /* */
-                                int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+                                const rct_error_t *error,  /* (out_h, out_w, out_channels), masked */
+                                rct_backward_t *backward,  /* */
+                                rct_error_t *input_error); /* (in_h, in_w, in_channels) or NULL */
 
 void rct_transpose_conv_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                             const int8_t *error,      /* (out_h, out_w, out_channels), masked */
-                             rct_backward_t *backward, /* */
-                             int8_t *input_error);     /* (in_h, in_w, in_channels) or NULL */
+                             const rct_error_t *error,  /* (out_h, out_w, out_channels), masked */
+                             rct_backward_t *backward,  /* */
+                             rct_error_t *input_error); /* (in_h, in_w, in_channels) or NULL */
 
 /* The error of one operand; lowers the exponent of `backward`. `other` is the other operand of MUL, else
  * NULL. Works in place where the operand does not repeat. */
-void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error,
-                   rct_backward_t *backward, int8_t *input_error);
+void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const rct_error_t *error,
+                   rct_backward_t *backward, rct_error_t *input_error);
 
 /* Hands errors on with the other sign. Works in place. */
-void rct_negate_errors(const int8_t *error, int32_t count, int8_t *input_error);
+void rct_negate_errors(const rct_error_t *error, int32_t count, rct_error_t *input_error);
 
-void rct_mean_grad(const rct_mean_t *op, const int8_t *error, /* (channels) */
-                   int8_t *input_error);                      /* (positions, channels) */
+void rct_mean_grad(const rct_mean_t *op, const rct_error_t *error, /* (channels) */
+                   rct_error_t *input_error);                      /* (positions, channels) */
 
 /* Cuts the padding off. */
-void rct_pad_grad(const rct_pad_t *op, const int8_t *error, int8_t *input_error);
+void rct_pad_grad(const rct_pad_t *op, const rct_error_t *error, rct_error_t *input_error);
 
 /* Works in place. */
 void rct_table_grad(const int8_t *slopes, /* (256) */
-                    const int8_t *input, const int8_t *error, int32_t count, int8_t *input_error);
+                    const int8_t *input, const rct_error_t *error, int32_t count, rct_error_t *input_error);
 
 /* Adds what arrives, with the exponent of `backward`, to the error of a tensor that several ops read. */
-void rct_merge_errors(const rct_merge_t *merge, const int8_t *arriving, int32_t count,
-                      const rct_backward_t *backward, int8_t *error, int32_t *exponent);
+void rct_merge_errors(const rct_merge_t *merge, const rct_error_t *arriving, int32_t count,
+                      const rct_backward_t *backward, rct_error_t *error, int32_t *exponent);
 
 #ifdef __cplusplus
 }

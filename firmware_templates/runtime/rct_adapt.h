@@ -1,5 +1,5 @@
 /*
- * Bit-widths that follow the training (ARITHMETIC.md 7).
+ * Bit-widths that follow the training (ARITHMETIC.md 10).
  *
  * The parameter block begins with two bytes for each layer that learns, its bit-width and its octave:
  * log2(scale / exported scale). Zeros up to a multiple of four bytes follow, then the packed rows and biases
@@ -59,9 +59,9 @@ typedef union {
 
 /* The same with what its backward pass needs. */
 typedef struct {
+    rct_learn_t learn; /* the first member: an observer finds the others by it */
     rct_bound_op_t op;
     rct_grad_t grad;
-    rct_learn_t learn;
     int32_t octave;
     uint64_t *asked;
 } rct_bound_t;

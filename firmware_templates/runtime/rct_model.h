@@ -33,7 +33,7 @@ int8_t *rct_model_input(void);
 const int8_t *rct_model_predict(void);
 
 /* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class, or if the
- * loss takes targets. */
+ * loss takes targets, or nothing learns. */
 rct_status_t rct_model_learn(uint16_t label);
 
 /* Where the target of the next sample goes, before it is predicted: (classes) int8 in the output's format,
@@ -41,7 +41,7 @@ rct_status_t rct_model_learn(uint16_t label);
 int8_t *rct_model_target(void);
 
 /* Learns from the sample that was predicted last, towards its target. RCT_ERR_ARGUMENT if the loss takes a
- * class. */
+ * class, or nothing learns. */
 rct_status_t rct_model_learn_target(void);
 
 /* What has been learnt: (parameter_bytes), NULL where nothing learns. */
@@ -68,6 +68,7 @@ rct_status_t rct_model_self_test(void);
 
 /* For the generated code: the runtime needs no C library. */
 void rct_copy(void *to, const void *from, uint32_t size);
+void rct_copy_rows(uint8_t *rows, const rct_weights_t *weights); /* those that learn, as exported */
 bool rct_equal(const void *a, const void *b, uint32_t size);
 
 #ifdef RCT_TRACE

@@ -1,16 +1,19 @@
 """`rct-tflite export`: a trained model becomes an artifact folder."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
+from rct_tflite.cli.adapt_options import adaptation_options
 from rct_tflite.cli.output import json_option, print_json, typed
-from rct_tflite.errors import RecipeError
+from rct_tflite.cli.step_options import step_request_options
+from rct_tflite.cli.update_options import UpdateRequest, print_search, update_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
-from rct_tflite.planning.adaptation import DEFAULT_INTERVAL, AdaptationOptions
+from rct_tflite.export.update_choice import search_record
+from rct_tflite.planning.adaptation import AdaptationOptions
+from rct_tflite.planning.options import StepRequest
+from rct_tflite.planning.selection import told
 from rct_tflite.spec.training_plan import Loss
 
 
@@ -18,7 +21,7 @@ from rct_tflite.spec.training_plan import Loss
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--target", required=True, help="Target of 'rct-tflite targets', or a .toml file of your own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--train", default="all", show_default=True, help="What learns on the device: all, or last:N layers.")
+@update_request_options
 @click.option(
     "--learning-rate", type=float, help="Learning rate on the device.  [default: that in the .tflite, else 0.01]"
 )
@@ -32,29 +35,24 @@ from rct_tflite.spec.training_plan import Loss
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
 )
-@click.option("--adapt-bits", help="Let bit-widths follow the training on the device, within MIN:MAX.")
-@click.option("--adapt-layers", help="Layers whose width may change, with commas.  [default: all that learn]")
-@click.option("--budget", type=int, help="Most bytes of the weights that learn, packed.  [default: room for MAX bits]")
-@click.option("--interval", type=int, help=f"Training steps between two decisions.  [default: {DEFAULT_INTERVAL}]")
-@click.option(
-    "--t-min", type=float, help="Gavg below which a layer gets a bit.  [default: 0.3 (truncation: 4) / learning rate]"
-)
-@click.option("--t-max", type=float, help="Gavg above which a layer gives one back.  [default: 4 times --t-min]")
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
+@step_request_options
+@adaptation_options
 def command(
     model: Path,
     target: str,
     out: Path,
-    train: str,
+    update: UpdateRequest,
     learning_rate: float | None,
     loss: str | None,
     data: Path | None,
     labels: str | None,
     force: bool,
     as_json: bool,
-    **adaptation: str | int | float | None,
+    step: StepRequest,
+    adaptation: AdaptationOptions | None,
 ) -> None:
     """Write MODEL as .tflite, TFLite-Micro artifacts and a C project that learns.
 
@@ -66,34 +64,19 @@ def command(
     Examples:
       rct-tflite export kws.keras --target cortex-m7 --out build/kws
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
+      rct-tflite export kws.tflite --target stm32h743 --out build/kws --train conv3:0.25,dense
+      rct-tflite export kws.tflite --target stm32h743 --out build/kws --train auto --ram 64K --samples mine.npz
       rct-tflite export kws.keras --target cortex-m4 --out build/kws --adapt-bits 4:8 --budget 12000
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-    adapt = _adaptation(adaptation)
-    result = export_model(model, target, out, ExportOptions(train, learning_rate, data, names, force, loss, adapt))
+    options = ExportOptions(
+        update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits, adaptation
+    )
+    result = export_model(model, target, out, options)
     if as_json:
         print_json(_as_json(result))
     else:
         _print(result)
-
-
-def _adaptation(chosen: Mapping[str, Any]) -> AdaptationOptions | None:
-    """Reads the options of --adapt-bits.
-
-    Raises:
-        RecipeError: If there are some without it.
-    """
-    given = {name: value for name, value in chosen.items() if value is not None}
-    if not given:
-        return None
-    if "adapt_bits" not in given:
-        raise RecipeError(
-            "These options say how bit-widths follow the training, but none may change. Expected --adapt-bits MIN:MAX "
-            f"beside them. Received: {', '.join(f'--{name}'.replace('_', '-') for name in given)}. Try 4:8."
-        )
-    names = given.pop("adapt_layers", "").split(",")
-    layers = tuple(name.strip() for name in names if name.strip())
-    return AdaptationOptions(given.pop("adapt_bits"), layers, given.pop("budget", None), **given)
 
 
 def _as_json(result: Export) -> dict[str, object]:
@@ -102,6 +85,8 @@ def _as_json(result: Export) -> dict[str, object]:
         "folder": str(result.folder),
         "target": result.target.name,
         "trained": list(result.plan.trained),
+        "partial": {part.op: list(part.channels) for part in result.plan.partial},
+        "search": None if result.search is None else search_record(result.search),
         "learning_rate": result.plan.learning_rate,
         "loss": str(result.plan.loss),
         "adaptation": None if result.plan.adaptation is None else asdict(result.plan.adaptation),
@@ -110,10 +95,12 @@ def _as_json(result: Export) -> dict[str, object]:
             "arena": need.arena,
             "parameters": need.parameters,
             "state": need.state,
+            **{extra.name: extra.size for extra in need.extras},
             "stack": need.stack,
             "application": need.application,
             "total": need.ram,
             "available": result.target.ram.size,
+            "inference_alone": result.inference.ram,
         },
         "flash_bytes": {
             "weights": need.flash_weights,
@@ -128,9 +115,13 @@ def _print(result: Export) -> None:
     need, graph = result.need, result.graph
     plan = result.plan
     bits = ", ".join(f"{op.name} {graph.bits_of(op)}" for op in graph.ops if op.has_weights)
+    extras = "".join(f"{extra.name} {extra.size}, " for extra in need.extras)
     click.echo(f"Exported '{graph.name}' for {result.target.name} to {result.folder}")
     click.echo(f"  bits      {bits}")
-    click.echo(f"  learns    {', '.join(plan.trained)} (learning rate {plan.learning_rate:g}, {plan.loss})")
+    if result.search is not None:
+        print_search(result.search)
+    what = f"{told(plan)} (learning rate {plan.learning_rate:g}, {plan.loss})" if plan.trained else "nothing"
+    click.echo(f"  learns    {what}")
     if plan.adaptation is not None:
         a = plan.adaptation
         click.echo(
@@ -139,8 +130,11 @@ def _print(result: Export) -> None:
         )
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
-        f"state {need.state}, stack {need.stack}, application {need.application}"
+        f"state {need.state}, {extras}stack {need.stack}, application {need.application}"
     )
+    if plan.trained:
+        alone = result.inference
+        click.echo(f"  inference {alone.ram} B of RAM if nothing learnt: arena {alone.arena}")
     click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
     click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")
     click.echo(f"Next: rct-tflite build {typed(result.folder)} && rct-tflite run {typed(result.folder)}")

@@ -9,8 +9,24 @@ import click
 
 from rct_tflite.energy.estimate import Interval
 
+_FACTORS = {"K": 1024, "M": 1024 * 1024}
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else.")
 """Gives a command the parameter `as_json`."""
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, above 0; K and M are 1,024 and 1,048,576 of them."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads "65536", "64K" or "1M"."""
+        text = str(value).strip().upper()
+        number, factor = (text[:-1], _FACTORS[text[-1]]) if text[-1:] in _FACTORS else (text, 1)
+        if not number.isdecimal() or int(number) == 0:
+            self.fail(f"expected a number of bytes such as 65536 or 64K, received {value!r}", param, ctx)
+        return int(number) * factor
 
 
 def print_json(result: Mapping[str, object]) -> None:

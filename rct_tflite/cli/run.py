@@ -1,11 +1,13 @@
 """`rct-tflite run`: runs an exported folder on an emulated core."""
 
+import collections
 from pathlib import Path
 
 import click
 
 from rct_tflite.cli.output import format_interval, json_option, print_json
 from rct_tflite.energy.estimate import Interval
+from rct_tflite.firmware.aided_session import AidReport, AidWishes
 from rct_tflite.firmware.run import RunOptions, RunReport, run_project
 
 _SAMPLES = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -17,6 +19,10 @@ _SAMPLES = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--learn", type=_SAMPLES, help="Labelled samples (.npz with x, y) to learn from, in their order.")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over --learn.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the tuned .tflite here.")
+@click.option("--replay", type=click.IntRange(0), default=0, help="Samples of the buffer to replay after each new one.")
+@click.option(
+    "--patience", type=click.IntRange(1, 65535), help="Stop when as many evaluations of held samples are no better."
+)
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
 @json_option
@@ -26,6 +32,8 @@ def command(
     learn: Path | None,
     epochs: int,
     save: Path | None,
+    replay: int,
+    patience: int | None,
     toolchain: str,
     emulator: str,
     as_json: bool,
@@ -34,13 +42,17 @@ def command(
 
     The firmware checks itself with golden vectors, scores --test, learns from --learn, scores again. Instructions
     and stack are counted, not guessed; time and energy are estimates of the target, with their intervals.
+    --replay and --patience need an export with --replay or --keep-best: every fifth sample of a class is held.
 
     \b
     Examples:
       rct-tflite run build/kws
       rct-tflite run build/kws --test test.npz --learn mine.npz --epochs 3 --save tuned.tflite
+      rct-tflite run build/kws --learn mine.npz --epochs 20 --replay 1 --patience 3
     """
-    report = run_project(folder, RunOptions(test, learn, epochs, save, toolchain, emulator))
+    report = run_project(
+        folder, RunOptions(test, learn, epochs, save, toolchain, emulator, AidWishes(replay, patience))
+    )
     if as_json:
         print_json(_as_json(report))
     else:
@@ -64,6 +76,7 @@ def _as_json(report: RunReport) -> dict[str, object]:
             "arena": memory.arena,
             "parameters": memory.parameters,
             "state": memory.state,
+            **{extra.name: extra.size for extra in memory.extras},
             "application": memory.application,
             "stack_used": memory.stack_used,
             "stack_reserved": memory.stack_reserved,
@@ -72,7 +85,31 @@ def _as_json(report: RunReport) -> dict[str, object]:
         "inference": {"time_s": _values(report.inference.time_s), "energy_j": _values(report.inference.energy_j)},
         "training_step": {"time_s": _values(report.step.time_s), "energy_j": _values(report.step.energy_j)},
         "functions": dict(report.cost.functions),
+        **({} if report.aids is None else {"aids": _aids_json(report.aids)}),
     }
+
+
+def _aids_json(aids: AidReport) -> dict[str, object]:
+    return {
+        "held_samples": aids.held,
+        "held_scores": list(aids.scores),
+        "stopped_early": aids.stopped,
+        "best_evaluation": aids.best,
+        "confusion": None if aids.confusion is None else aids.confusion.tolist(),
+        "replay_labels": list(aids.stored),
+    }
+
+
+def _print_aids(aids: AidReport) -> None:
+    if aids.best is not None:
+        scores = ", ".join(map(str, aids.scores))
+        click.echo(f"  held samples         {aids.held}, right in each epoch (or differences): {scores}")
+        ending = "stopped early" if aids.stopped else "all epochs"
+        click.echo(f"  best weights         of epoch {aids.best + 1}, gone back to; {ending}")
+    if aids.stored:
+        counts = collections.Counter(aids.stored)
+        told = ", ".join(f"{label}: {counts[label]}" for label in sorted(counts))
+        click.echo(f"  replay buffer        {len(aids.stored)} samples, by class {told}")
 
 
 def _values(interval: Interval) -> dict[str, float]:
@@ -93,16 +130,19 @@ def _print(report: RunReport) -> None:
             f"  mean error           {report.error_before:.4g} before, {report.error_after:.4g} after "
             f"{report.lessons} training steps"
         )
-    for name, count, cost in (
-        ("inference", report.cost.inference, report.inference),
-        ("training step", report.cost.step, report.step),
-    ):
+    if report.aids is not None:
+        _print_aids(report.aids)
+    costs = [("inference", report.cost.inference, report.inference)]
+    if report.tuning.info.parameter_bytes:
+        costs.append(("training step", report.cost.step, report.step))
+    for name, count, cost in costs:
         click.echo(
             f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
             f"{format_interval(cost.energy_j, 1e6, 'uJ')}"
         )
+    extras = "".join(f"{extra.name} {extra.size}, " for extra in memory.extras)
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
-        f"application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
+        f"{extras}application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
     )
     click.echo(f"  flash                weights {memory.weights_flash}, code and tables {memory.code} B")

@@ -32,7 +32,17 @@ class Command(enum.IntEnum):
     WRITE_PARAMETERS = 7
     EXIT = 8
     LEARN_TARGET = 9
-    READ_WIDTHS = 16
+    READ_WIDTHS = 10
+    SET_RATE = 64
+    BEGIN_EVALUATION = 65
+    EVALUATE = 66
+    EVALUATE_TARGET = 67
+    JUDGE = 68
+    READ_CONFUSION = 69
+    ROLL_BACK = 70
+    REMEMBER = 71
+    REPLAY = 72
+    READ_REPLAY = 73
 
 
 class DeviceStatus(enum.IntEnum):

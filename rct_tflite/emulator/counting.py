@@ -8,11 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rct_tflite.emulator.image import Image
+from rct_tflite.emulator.image import Architecture, Image
 from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun, FunctionCount, Mark
-
-FIRST_WIDE_PREFIX = 0b11101
-"""A halfword whose upper five bits reach this begins a 32-bit Thumb instruction."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +36,18 @@ class Counts:
     stack_low: int
 
 
-def instruction_length(first_halfword: int) -> int:
-    """Returns the bytes of a Thumb instruction, 2 or 4."""
-    return 4 if first_halfword >> 11 >= FIRST_WIDE_PREFIX else 2
-
-
-def instructions_in(code: bytes) -> int:
-    """Counts the Thumb instructions in a block's bytes.
+def instructions_in(code: bytes, architecture: Architecture) -> int:
+    """Counts the instructions in a block's bytes.
 
     Example:
-        >>> instructions_in(bytes.fromhex("00bf" "aff30080" "7047"))  # nop, nop.w, bx lr
+        >>> instructions_in(bytes.fromhex("00bf" "aff30080" "7047"), Architecture.ARM)  # nop, nop.w, bx lr
+        3
+        >>> instructions_in(bytes.fromhex("0100" "13000000" "8280"), Architecture.RISCV)  # c.nop, nop, ret
         3
     """
     position = count = 0
     while position < len(code):
-        position += instruction_length(int.from_bytes(code[position : position + 2], "little"))
+        position += architecture.instruction_bytes(int.from_bytes(code[position : position + 2], "little"))
         count += 1
     return count
 
@@ -71,18 +65,20 @@ def make_profile(image: Image, run: EmulatedRun, counts: Counts) -> EmulatedProf
     for block in counts.blocks:
         for address in _addresses(image, block):
             executed[address] += block.count
-    instructions: Counter[str] = Counter()
+    instructions: Counter[tuple[str, str]] = Counter()
     for address, count in executed.items():
-        instructions[image.function_at(address)] += count
-    calls: Counter[str] = Counter()
+        function = image.function_at(address)
+        instructions[function.name, function.source] += count
+    calls: Counter[tuple[str, str]] = Counter()
     for function in image.functions:
-        calls[function.name] += executed[function.start]
-    functions = [FunctionCount(name, calls[name], count) for name, count in instructions.items()]
+        calls[function.name, function.source] += executed[function.start]
+    functions = [FunctionCount(*key, calls[key], count) for key, count in instructions.items()]
+    functions.sort(key=lambda function: (-function.instructions, function.name, function.source))
     return EmulatedProfile(
         run=run,
         instructions=sum(executed.values()),
         marks=tuple(counts.marks),
-        functions=tuple(sorted(functions, key=lambda function: (-function.instructions, function.name))),
+        functions=tuple(functions),
         stack_bytes=image.stack_top - counts.stack_low,
     )
 
@@ -100,4 +96,4 @@ def _addresses(image: Image, block: Block) -> Iterator[int]:
     address = block.address
     for _ in range(block.instructions):
         yield address
-        address += instruction_length(int.from_bytes(image.read(address, 2), "little"))
+        address += image.architecture.instruction_bytes(int.from_bytes(image.read(address, 2), "little"))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rct_tflite.emulator.image import Image, load_image
+from rct_tflite.emulator.image import Architecture, Image, load_image
 from rct_tflite.errors import EmulatorError
 
 _FLOAT_MNEMONIC = re.compile(r"v\w+(\.\w+)*\.f(16|32|64)")
@@ -29,7 +29,7 @@ def float_instructions(image: Path) -> tuple[str, ...]:
     """Lists every floating-point instruction of an image, and every call of a routine that stands in for one.
 
     Args:
-        image: An ELF file linked with `ports/cortex-m`.
+        image: An ELF file for a microcontroller.
 
     Returns:
         Lines `"function: mnemonic operands"` in the order of addresses; none for an image of integers only.
@@ -47,9 +47,9 @@ def float_instructions(image: Path) -> tuple[str, ...]:
         routine = "" if target is None else names.get(target, "")
         if _SOFT_FLOAT.fullmatch(routine):
             called.add(routine)
-            found.append(f"{loaded.function_at(address)}: {mnemonic} {routine}")
+            found.append(f"{loaded.function_at(address).name}: {mnemonic} {routine}")
         elif _FLOAT_MNEMONIC.match(mnemonic):
-            found.append(f"{loaded.function_at(address)}: {mnemonic} {operands}")
+            found.append(f"{loaded.function_at(address).name}: {mnemonic} {operands}")
     linked = (name for name in names.values() if _SOFT_FLOAT.fullmatch(name) and name not in called)
     return (*found, *(f"{name}: linked" for name in linked))
 
@@ -58,7 +58,7 @@ def heap_symbols(image: Path) -> tuple[str, ...]:
     """Lists the functions of an image that manage a heap, sorted by name.
 
     Args:
-        image: An ELF file linked with `ports/cortex-m`.
+        image: An ELF file for a microcontroller.
 
     Raises:
         EmulatorError: If the image cannot be read.
@@ -67,7 +67,9 @@ def heap_symbols(image: Path) -> tuple[str, ...]:
 
 
 def _instructions(image: Image) -> Iterator[tuple[int, str, str]]:
-    """Yields `(address, mnemonic, operands)` of all code."""
+    """Yields `(address, mnemonic, operands)` of all code of a Cortex-M: no other core that we build for has an FPU."""
+    if image.architecture is not Architecture.ARM:
+        return
     try:
         import capstone  # an optional dependency
     except ImportError as error:

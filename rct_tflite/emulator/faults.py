@@ -24,14 +24,14 @@ def raise_reported_fault(image: Image, console: str) -> None:
 def fault(image: Image, what: str, pc: int) -> EmulatorError:
     """Returns the error of an access or instruction that the core refuses."""
     return EmulatorError(
-        f"{image.path.name} faulted: {what}. Received: pc=0x{pc:08x} in {image.function_at(pc)}. "
+        f"{image.path.name} faulted: {what}. Received: pc=0x{pc:08x} in {image.function_at(pc).name}. "
         "Look there for a wild pointer, an index out of range or a stack that is too small."
     )
 
 
 def hang(image: Image, timeout_s: float, pc: int | None) -> EmulatorError:
     """Returns the error of a program that does not end."""
-    where = "unknown" if pc is None else f"0x{pc:08x} in {image.function_at(pc)}"
+    where = "unknown" if pc is None else f"0x{pc:08x} in {image.function_at(pc).name}"
     return EmulatorError(
         f"{image.path.name} did not end. Expected an exit within {timeout_s:g} s. Received: last executed pc {where}. "
         "Look there for a loop without end, ask for less (fewer samples, fewer epochs), or raise timeout_s."

@@ -11,9 +11,12 @@ from rct_tflite.emulator.qemu import MACHINES, QemuEmulator, qemu_version
 from rct_tflite.errors import EmulatorError
 from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun
 
-CORES = tuple(MACHINES)
+CORES = (*MACHINES, "rv32imc")
 NAMES = ("qemu", "unicorn")
 """Emulators, the preferred one first."""
+
+_WITHOUT_UNICORN = ("cortex-m55",)
+"""Its vector instructions are younger than the emulator."""
 
 _INSTALL = "Install QEMU (Debian: qemu-system-arm gcc), or: pip install 'rct-tflite[emulate]'."
 
@@ -39,7 +42,7 @@ class Emulator(Protocol):
         """Runs an image from reset to its exit.
 
         Args:
-            image: An ELF file linked with `ports/cortex-m`.
+            image: An ELF file linked with `ports/cortex-m/link.ld.j2`.
             request: What `rct_port_read()` of the firmware reads.
             timeout_s: Limit of wall time in seconds.
 
@@ -79,7 +82,7 @@ def find_emulator(core: str, name: str = "auto", image: Path | None = None) -> E
         The emulator; its `name` says which one it is.
 
     Raises:
-        EmulatorError: If the core or the name is unknown, or the emulator is not installed.
+        EmulatorError: If the core or the name is unknown, or the emulator is not installed or lacks the core.
 
     Example:
         >>> find_emulator("cortex-m7", "unicorn").name
@@ -118,6 +121,9 @@ def available_emulators(core: str) -> tuple[Emulator, ...]:
 
 
 def _make(name: str, core: str) -> Emulator:
+    if core not in MACHINES if name == "qemu" else core in _WITHOUT_UNICORN:
+        able = NAMES[1 - NAMES.index(name)]
+        raise EmulatorError(f"{name} has no {core} for us. Expected {able!r}. Received: {name!r}. {_INSTALL}")
     if name == "qemu":
         qemu = shutil.which("qemu-system-arm")
         if qemu is None:

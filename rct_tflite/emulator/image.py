@@ -1,6 +1,7 @@
 """What a built firmware image says of itself: its memory, functions and sizes, read from the ELF file."""
 
 import bisect
+import enum
 import functools
 import io
 import struct
@@ -18,6 +19,23 @@ from rct_tflite.spec.target import Memory
 _EXECUTABLE = 0x4  # section flags: SHF_EXECINSTR
 _ALLOCATED = 0x2  # SHF_ALLOC
 _WRITABLE = 0x1  # SHF_WRITE
+
+
+class Architecture(enum.StrEnum):
+    """Instruction set of an image."""
+
+    ARM = "arm"  # Thumb
+    RISCV = "riscv"  # of 32 bits, with compressed instructions
+
+    def instruction_bytes(self, first_halfword: int) -> int:
+        """Returns the bytes of the instruction that begins with a halfword: 2 or 4."""
+        is_wide = first_halfword >> 11 >= 0b11101 if self is Architecture.ARM else first_halfword & 0b11 == 0b11
+        return 4 if is_wide else 2
+
+
+_MACHINES = {"EM_ARM": Architecture.ARM, "EM_RISCV": Architecture.RISCV}
+_CODE_SYMBOLS = {Architecture.ARM: "$t", Architecture.RISCV: "$x"}
+_DATA_SYMBOL = "$d"
 
 
 @dataclass(frozen=True)
@@ -59,19 +77,25 @@ class Segment:
 
 @dataclass(frozen=True)
 class Function:
-    """A function, `[start, end)`; the lowest bit of the address, which means Thumb, is cleared."""
+    """A function, `[start, end)`; the lowest bit of the address, which means Thumb, is cleared.
+
+    `source` is the name of the C file of a function that other files do not see; empty for every other one.
+    """
 
     name: str
     start: int
     end: int
+    source: str
 
 
 @dataclass(frozen=True)
 class Image:
-    """A Cortex-M image that was linked with `ports/cortex-m/link.ld.j2`.
+    """An image for a microcontroller that was linked with `ports/cortex-m/link.ld.j2`.
 
     Attributes:
         path: Its file.
+        architecture: Of its instructions.
+        entry: Where its file says that it starts.
         flash: The region that the linker script names so.
         ram: The region that the linker script names so.
         stack_bytes: Stack reserved at the end of the RAM.
@@ -82,6 +106,8 @@ class Image:
     """
 
     path: Path
+    architecture: Architecture
+    entry: int
     flash: Memory
     ram: Memory
     stack_bytes: int
@@ -99,12 +125,12 @@ class Image:
     def _starts(self) -> list[int]:
         return [function.start for function in self.functions]
 
-    def function_at(self, address: int) -> str:
-        """Returns the name of the function that holds an address, or `"?"`."""
+    def function_at(self, address: int) -> Function:
+        """Returns the function that holds an address; where there is none, one of the name `"?"`."""
         index = bisect.bisect_right(self._starts, address) - 1
         if index >= 0 and address < self.functions[index].end:
-            return self.functions[index].name
-        return "?"
+            return self.functions[index]
+        return Function("?", address, address, "")
 
     def function_named(self, name: str) -> Function:
         """Returns a function by its name.
@@ -140,15 +166,17 @@ def load_image(path: Path) -> Image:
     """Reads an image.
 
     Args:
-        path: An ELF file for a Cortex-M.
+        path: An ELF file for a Cortex-M or a RISC-V core.
 
     Raises:
         EmulatorError: If the file is not one, or was linked with another linker script.
     """
     elf = _open_elf(path)
-    if elf["e_machine"] != "EM_ARM":
+    architecture = _MACHINES.get(elf["e_machine"])
+    if architecture is None or elf.elfclass != 32:
         raise EmulatorError(
-            f"Cannot read {path.name}. Expected an image for an Arm core. Received: {elf['e_machine']}. "
+            f"Cannot read {path.name}. Expected an image for a Cortex-M or a RISC-V core of 32 bits. "
+            f"Received: {elf['e_machine']}. "
             "Build it for the target; a program for the PC runs without an emulator."
         )
     symbols = tuple(_symbols(elf))
@@ -165,18 +193,20 @@ def load_image(path: Path) -> Image:
         ) from None
     return Image(
         path=path,
+        architecture=architecture,
+        entry=elf["e_entry"] & ~1,
         flash=Memory(flash_origin, flash_end - flash_origin),
         ram=Memory(ram_origin, stack_top - ram_origin),
         stack_bytes=stack_bytes,
         variables_end=variables_end,
         segments=tuple(_segments(elf)),
         functions=_functions(symbols),
-        code=tuple(_code_regions(elf, symbols)),
+        code=tuple(_code_regions(elf, symbols, _CODE_SYMBOLS[architecture])),
     )
 
 
 def image_sizes(path: Path) -> ImageSizes:
-    """Measures an image, for a Cortex-M or for the PC.
+    """Measures an image, for a microcontroller or for the PC.
 
     Args:
         path: An ELF file.
@@ -222,36 +252,47 @@ def _segments(elf: ELFFile) -> Iterator[Segment]:
 
 
 def _functions(symbols: Iterable[Symbol]) -> tuple[Function, ...]:
-    """Of several names for one address a global one counts before a local one, and the shortest of those."""
-    named: dict[int, Symbol] = {}
+    """Of several names for one address a global one counts before a local one, and the shortest of those.
+
+    The local symbols of a file follow that of the file.
+    """
+    named: dict[int, tuple[Symbol, str]] = {}
+    file = ""
 
     def preference(symbol: Symbol) -> tuple[bool, int, str]:
         return symbol["st_info"]["bind"] == "STB_LOCAL", len(symbol.name), symbol.name
 
     for symbol in symbols:
+        if symbol["st_info"]["type"] == "STT_FILE":
+            file = Path(symbol.name).name
         if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
             start = symbol["st_value"] & ~1
-            if start not in named or preference(symbol) < preference(named[start]):
-                named[start] = symbol
+            if start not in named or preference(symbol) < preference(named[start][0]):
+                named[start] = symbol, file if symbol["st_info"]["bind"] == "STB_LOCAL" else ""
     starts = sorted(named)
-    ends = [*starts[1:], (starts[-1] + (named[starts[-1]]["st_size"] or 4)) if starts else 0]
-    return tuple(Function(named[start].name, start, end) for start, end in zip(starts, ends, strict=True))
+    ends = [*starts[1:], (starts[-1] + (named[starts[-1]][0]["st_size"] or 4)) if starts else 0]
+    return tuple(
+        Function(symbol.name, start, end, source)
+        for start, end, (symbol, source) in zip(starts, ends, (named[start] for start in starts), strict=True)
+    )
 
 
-def _code_regions(elf: ELFFile, symbols: Iterable[Symbol]) -> Iterator[tuple[int, int]]:
-    """Yields what the mapping symbols `$t` (Thumb code) and `$d` (constants) delimit."""
-    kinds = sorted((s["st_value"], s.name[:2]) for s in symbols if s.name[:2] in ("$t", "$d"))
+def _code_regions(elf: ELFFile, symbols: Iterable[Symbol], code_symbol: str) -> Iterator[tuple[int, int]]:
+    """Yields what the mapping symbols of code and of constants delimit."""
+    kinds = sorted((s["st_value"], s.name[:2]) for s in symbols if s.name[:2] in (code_symbol, _DATA_SYMBOL))
     for section in elf.iter_sections():
         if not (section["sh_flags"] & _EXECUTABLE and section["sh_flags"] & _ALLOCATED):
             continue
         start, end = section["sh_addr"], section["sh_addr"] + section["sh_size"]
         inside = [(address, kind) for address, kind in kinds if start <= address < end]
         for (address, kind), (following, _) in zip(inside, [*inside[1:], (end, "")], strict=True):
-            if kind == "$t" and address < following:
+            if kind == code_symbol and address < following:
                 yield address, following
 
 
 def initial_registers(image: Image) -> tuple[int, int]:
-    """Returns the stack pointer and the program counter that the vector table holds."""
+    """Returns the stack pointer and the program counter after a reset: a Cortex-M loads them from its vector table."""
+    if image.architecture is not Architecture.ARM:
+        return image.stack_top, image.entry
     stack_pointer, reset = struct.unpack("<II", image.read(image.flash.origin, 8))
     return stack_pointer, reset

@@ -25,17 +25,27 @@ from rct_tflite.spec.target import Memory
 
 _COUNTS = "counts.txt"
 _MONITOR = "monitor.sock"
+_VECTORS = "vectors.bin"
+_VECTOR_BYTES = 64  # those that ports/cortex-m/startup.c fills
 _MONITOR_TIMEOUT_S = 5.0
 _PROGRAM_COUNTER = re.compile(r"R15=([0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A board that QEMU knows, and the memory that it has for us."""
+    """A board that QEMU knows, and the memory that it has for us.
+
+    Attributes:
+        name: QEMU's.
+        flash: Where images lie.
+        ram: Of the images.
+        vector_table: Where the core looks for its vector table after a reset.
+    """
 
     name: str
     flash: Memory
     ram: Memory
+    vector_table: int
 
     def holds(self, image: Image) -> bool:
         """Returns whether the board has the memory that an image was linked for."""
@@ -47,16 +57,18 @@ class Machine:
 
 _FLASH = Memory(0x00000000, 4 << 20)
 _RAM = Memory(0x20000000, 4 << 20)
-_AN385 = Machine("mps2-an385", _FLASH, _RAM)
+_AN385 = Machine("mps2-an385", _FLASH, _RAM, _FLASH.origin)
 
 MACHINES = {
     # No board of QEMU has a Cortex-M0+ with more than 16 KB: its code runs unchanged on a Cortex-M3.
     "cortex-m0plus": _AN385,
     "cortex-m3": _AN385,
-    "cortex-m4": Machine("mps2-an386", _FLASH, _RAM),
-    "cortex-m7": Machine("mps2-an500", _FLASH, _RAM),
+    "cortex-m4": Machine("mps2-an386", _FLASH, _RAM, _FLASH.origin),
+    "cortex-m7": Machine("mps2-an500", _FLASH, _RAM, _FLASH.origin),
     # It starts in the secure state, and this is the secure view of its memory.
-    "cortex-m33": Machine("mps2-an505", Memory(0x10000000, 4 << 20), Memory(0x38000000, 4 << 20)),
+    "cortex-m33": Machine("mps2-an505", Memory(0x10000000, 4 << 20), Memory(0x38000000, 4 << 20), 0x10000000),
+    # As above; its memory at 0 is too small for many images, so that it gets their vector table alone.
+    "cortex-m55": Machine("mps3-an547", Memory(0x11000000, 2 << 20), Memory(0x31000000, 4 << 20), 0),
 }
 
 
@@ -123,6 +135,7 @@ class QemuEmulator:
 
     def _run(self, image: Image, request: bytes, timeout_s: float, folder: Path, *options: str) -> EmulatedRun:
         (folder / "request.bin").write_bytes(request)
+        (folder / _VECTORS).write_bytes(image.read(image.flash.origin, _VECTOR_BYTES))
         process = subprocess.Popen(
             [*self._command(image), *options],
             cwd=folder,
@@ -150,6 +163,8 @@ class QemuEmulator:
         semihosting += ["-semihosting-config", "enable=on,target=native,chardev=console"]
         monitor = ["-monitor", f"unix:{_MONITOR},server=on,wait=off"]
         kernel = ["-kernel", os.fspath(image.path.resolve())]
+        if self.machine.vector_table != self.machine.flash.origin:
+            kernel += ["-device", f"loader,file={_VECTORS},addr={self.machine.vector_table},force-raw=on"]
         return [self.executable, "-M", self.machine.name, *quiet, *semihosting, *monitor, *kernel]
 
 

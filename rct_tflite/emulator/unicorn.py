@@ -1,6 +1,8 @@
 """Runs an image in the `unicorn` package, a core without a board: any memory map, nothing to install but a wheel."""
 
 import importlib
+import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,13 +11,15 @@ from typing import Any
 
 from rct_tflite.emulator import faults
 from rct_tflite.emulator.counting import Block, Counts, instructions_in, make_profile, mark_addresses
-from rct_tflite.emulator.image import Image, initial_registers, load_image
+from rct_tflite.emulator.image import Architecture, Image, initial_registers, load_image
 from rct_tflite.emulator.semihosting import Semihosting
+from rct_tflite.errors import EmulatorError
 from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun, Mark
 
 # The package's annotations are incomplete: to the type checker it has none.
 unicorn: Any = importlib.import_module("unicorn")
 arm_const: Any = importlib.import_module("unicorn.arm_const")
+riscv_const: Any = importlib.import_module("unicorn.riscv_const")
 unicorn_const: Any = importlib.import_module("unicorn.unicorn_const")
 
 CORES: dict[str, int] = {
@@ -24,12 +28,15 @@ CORES: dict[str, int] = {
     "cortex-m4": arm_const.UC_CPU_ARM_CORTEX_M4,
     "cortex-m7": arm_const.UC_CPU_ARM_CORTEX_M7,
     "cortex-m33": arm_const.UC_CPU_ARM_CORTEX_M33,
+    "rv32imc": riscv_const.UC_CPU_RISCV32_SIFIVE_E31,  # has atomic instructions beside: none without is here
 }
 
 _PAGE = 4096
 _SYSTEM_CONTROL_SPACE = 0xE000E000
 _BREAKPOINT = 7  # number of the exception that `bkpt` raises
 _SEMIHOSTING = b"\xab\xbe"  # bkpt 0xAB
+_RISCV_SEMIHOSTING = bytes.fromhex("1310f0017300100013507040")  # slli x0, x0, 31; ebreak; srai x0, x0, 7
+_RISCV_BREAKPOINT = slice(4, 8)
 _NO_END = 0xFFFFFFFE  # an address that is never reached
 _THUMB = 1
 _FAULTS = {
@@ -42,20 +49,16 @@ _FAULTS = {
 }
 
 
-class _Machine:
+class _Machine(ABC):
     """One core with the image's memory, from reset to exit."""
 
-    def __init__(self, model: int, image: Image, request: bytes) -> None:
-        self.image = image
-        self.uc = unicorn.Uc(unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_THUMB | unicorn_const.UC_MODE_MCLASS)
-        self.uc.ctl_set_cpu_model(model)
+    def __init__(self, uc: Any, image: Image, request: bytes) -> None:
+        self.uc, self.image = uc, image
         self._map(image.flash.origin, image.flash.size, unicorn_const.UC_PROT_READ | unicorn_const.UC_PROT_EXEC)
         self._map(image.ram.origin, image.ram.size, unicorn_const.UC_PROT_ALL)
-        self._map(_SYSTEM_CONTROL_SPACE, _PAGE, unicorn_const.UC_PROT_READ | unicorn_const.UC_PROT_WRITE)
         for segment in image.segments:
             self.write(segment.address, segment.data)
         self.host = Semihosting(self, request)
-        self.uc.hook_add(unicorn_const.UC_HOOK_INTR, self._on_exception)
 
     def _map(self, origin: int, size: int, access: int) -> None:
         start = origin // _PAGE * _PAGE
@@ -69,6 +72,37 @@ class _Machine:
         self.uc.mem_write(address, data)
 
     @property
+    @abstractmethod
+    def pc(self) -> int:
+        """The program counter."""
+
+    @abstractmethod
+    def run(self, timeout_s: float) -> None:
+        """Runs from reset to exit."""
+
+    def emulate(self, address: int, timeout_s: float) -> None:
+        """Runs from an address until something stops it."""
+        self.uc.emu_start(address, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
+
+    def fault(self, error: Any) -> EmulatorError:
+        return faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc)
+
+    def call_host(self, operation: int, argument: int) -> int:
+        try:
+            return self.host.call(operation, argument)
+        except unicorn.UcError as error:
+            raise faults.fault(self.image, "it passed unmapped memory to semihosting", self.pc) from error
+
+
+class _CortexM(_Machine):
+    def __init__(self, model: int, image: Image, request: bytes) -> None:
+        uc = unicorn.Uc(unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_THUMB | unicorn_const.UC_MODE_MCLASS)
+        uc.ctl_set_cpu_model(model)
+        super().__init__(uc, image, request)
+        self._map(_SYSTEM_CONTROL_SPACE, _PAGE, unicorn_const.UC_PROT_READ | unicorn_const.UC_PROT_WRITE)
+        uc.hook_add(unicorn_const.UC_HOOK_INTR, self._on_exception)
+
+    @property
     def pc(self) -> int:
         return int(self.uc.reg_read(arm_const.UC_ARM_REG_PC))
 
@@ -76,9 +110,9 @@ class _Machine:
         stack_pointer, reset = initial_registers(self.image)
         self.uc.reg_write(arm_const.UC_ARM_REG_SP, stack_pointer)
         try:
-            self.uc.emu_start(reset | _THUMB, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
+            self.emulate(reset | _THUMB, timeout_s)
         except unicorn.UcError as error:
-            raise faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc) from error
+            raise self.fault(error) from error
         if self.host.exit_code is None:
             raise faults.hang(self.image, timeout_s, self.pc)
 
@@ -88,14 +122,51 @@ class _Machine:
         if number != _BREAKPOINT or self.read(pc, 2) != _SEMIHOSTING:
             raise faults.fault(self.image, f"it raised the core's exception {number}", pc)
         operation, argument = (uc.reg_read(r) for r in (arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1))
-        try:
-            uc.reg_write(arm_const.UC_ARM_REG_R0, self.host.call(operation, argument))
-        except unicorn.UcError as error:
-            raise faults.fault(self.image, "it passed unmapped memory to semihosting", pc) from error
+        uc.reg_write(arm_const.UC_ARM_REG_R0, self.call_host(operation, argument))
         if self.host.exit_code is None:
             uc.reg_write(arm_const.UC_ARM_REG_PC, (pc + len(_SEMIHOSTING)) | _THUMB)
         else:
             uc.emu_stop()
+
+
+class _Riscv(_Machine):
+    def __init__(self, model: int, image: Image, request: bytes) -> None:
+        uc = unicorn.Uc(unicorn_const.UC_ARCH_RISCV, unicorn_const.UC_MODE_RISCV32)
+        uc.ctl_set_cpu_model(model)
+        super().__init__(uc, image, request)
+
+    @property
+    def pc(self) -> int:
+        return int(self.uc.reg_read(riscv_const.UC_RISCV_REG_PC))
+
+    def run(self, timeout_s: float) -> None:
+        """A breakpoint stops this core as an invalid instruction does; it goes on behind it."""
+        stack_pointer, address = initial_registers(self.image)
+        self.uc.reg_write(riscv_const.UC_RISCV_REG_SP, stack_pointer)
+        deadline = time.monotonic() + timeout_s
+        while self.host.exit_code is None:
+            try:
+                self.emulate(address, deadline - time.monotonic())
+            except unicorn.UcError as error:
+                if not self._is_semihosting(error):
+                    raise self.fault(error) from error
+            else:
+                raise faults.hang(self.image, timeout_s, self.pc)
+            registers = (riscv_const.UC_RISCV_REG_A0, riscv_const.UC_RISCV_REG_A1)
+            result = self.call_host(*(self.uc.reg_read(register) for register in registers))
+            self.uc.reg_write(riscv_const.UC_RISCV_REG_A0, result)
+            address = self.pc + len(_RISCV_SEMIHOSTING[_RISCV_BREAKPOINT])
+
+    def _is_semihosting(self, error: Any) -> bool:
+        if error.errno != unicorn_const.UC_ERR_INSN_INVALID:
+            return False
+        try:
+            return self.read(self.pc - _RISCV_BREAKPOINT.start, len(_RISCV_SEMIHOSTING)) == _RISCV_SEMIHOSTING
+        except unicorn.UcError:
+            return False
+
+
+_MACHINES: dict[Architecture, type[_CortexM | _Riscv]] = {Architecture.ARM: _CortexM, Architecture.RISCV: _Riscv}
 
 
 @dataclass
@@ -121,18 +192,21 @@ class _Counter:
     def _on_block(self, _uc: Any, address: int, size: int, _: object) -> None:
         block = address, size
         if block not in self.lengths:
-            self.lengths[block] = instructions_in(self.machine.read(address, size))
+            self.lengths[block] = self._count(address, size)
         self.entered[block] += 1
         self.total += self.lengths[block]
         self.current = block
 
     def _on_mark(self, _uc: Any, address: int, _size: int, _: object) -> None:
         start, size = self.current
-        remaining = instructions_in(self.machine.read(address, start + size - address))
+        remaining = self._count(address, start + size - address)
         self.events.append(Mark(self.marks[address], self.total - remaining))
 
     def _on_store(self, _uc: Any, _access: int, address: int, _size: int, _value: int, _: object) -> None:
         self.stack_low = min(self.stack_low, address)
+
+    def _count(self, address: int, size: int) -> int:
+        return instructions_in(self.machine.read(address, size), self.machine.image.architecture)
 
     def counts(self) -> Counts:
         blocks = [Block(block[0], self.lengths[block], count) for block, count in self.entered.items()]
@@ -154,17 +228,20 @@ class UnicornEmulator:
 
     def run(self, image: Path, request: bytes, timeout_s: float = 60.0) -> EmulatedRun:
         """See `Emulator.run()`."""
-        return self._run(_Machine(CORES[self.core], load_image(image), request), timeout_s)
+        return self._run(self._machine(load_image(image), request), timeout_s)
 
     def profile(
         self, image: Path, request: bytes, marks: Sequence[str] = (), timeout_s: float = 300.0
     ) -> EmulatedProfile:
         """See `Emulator.profile()`."""
         loaded = load_image(image)
-        machine = _Machine(CORES[self.core], loaded, request)
+        machine = self._machine(loaded, request)
         counter = _Counter(machine, mark_addresses(loaded, marks))
         run = self._run(machine, timeout_s)
         return make_profile(loaded, run, counter.counts())
+
+    def _machine(self, image: Image, request: bytes) -> _Machine:
+        return _MACHINES[image.architecture](CORES[self.core], image, request)
 
     def _run(self, machine: _Machine, timeout_s: float) -> EmulatedRun:
         machine.run(timeout_s)

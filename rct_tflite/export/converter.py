@@ -1,4 +1,4 @@
-"""The one door to TFLiteConverter: a trained network becomes a fake-quant graph, and that a `.tflite`."""
+"""The one door to TFLiteConverter: layers with weights become a fake-quant graph, and that a `.tflite`."""
 
 import os
 
@@ -12,7 +12,6 @@ from rct_tflite.spec.graph import (
     Conv2DOptions,
     FullyConnectedOptions,
     OpKind,
-    Pool2DOptions,
 )
 from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import EXPORT_BITS, AffineQuantization, top
@@ -28,16 +27,17 @@ with swallowed():
 
 
 def convert(network: TrainedNetwork) -> bytes:
-    """Converts a trained network with TFLiteConverter.
+    """Converts the layers with weights with TFLiteConverter, side by side: each reads an input of its own.
 
-    Integers come out exactly; scales only to float32 precision and, in dense layers, always one a layer.
-    `tflite.writer.write_exact()` puts the exact ones in.
+    As a whole, the converter would change a network with branches: it drops a change of the quantisation between two
+    ops, merges equal layers and reorders. Integers come out exactly; scales only to float32 precision and, but for
+    CONV_2D, always one a layer. `tflite.writer.write_exact()` puts the exact ones in, and the layers between.
 
     Args:
         network: The network, its weights at most 8 bits wide.
 
     Returns:
-        A fully integer `.tflite`, int8 in and out, batch 1.
+        An int8 `.tflite` of ops with weights, in the network's order.
 
     Raises:
         ModelFileError: If the converter refuses the network; the message holds its own words.
@@ -53,8 +53,9 @@ def convert(network: TrainedNetwork) -> bytes:
 
 
 def _run_converter(module: "_Forward") -> bytes:
-    shape = tf.TensorSpec((1, *module.network.input_shape), tf.float32)
-    function = tf.function(module.forward).get_concrete_function(shape)
+    # The converter lists inputs in any order; their names, in the signature, say which is which.
+    shapes = [tf.TensorSpec((1, *shape), tf.float32, f"input_{i:06}") for i, shape in enumerate(module.input_shapes)]
+    function = tf.function(module.forward).get_concrete_function(*shapes)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = tf.int8
@@ -66,36 +67,46 @@ def _run_converter(module: "_Forward") -> bytes:
 
 
 class _Forward(tf.Module):
-    """The network in float32, each weight and activation on its grid."""
+    """The layers with weights in float32, each weight and activation on its grid."""
 
     def __init__(self, network: TrainedNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.places = [place for place, layer in enumerate(network.layers) if layer.weights is not None]
+        self.layers = [network.layers[place] for place in self.places]
+        sources = [network.sources(place)[0] for place in self.places]
+        self.input_shapes = [network.shape(source) for source in sources]
+        self.grids = [network.quantization(source) for source in sources]
 
-    def forward(self, x: tf.Tensor) -> tf.Tensor:
-        x = _fake_quant(x, self.network.input)
-        for layer in self.network.layers:
-            x = _apply(layer, x)
-        return x
+    def forward(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
+        return [
+            _apply(layer, _fake_quant(x, grid)) for layer, x, grid in zip(self.layers, inputs, self.grids, strict=True)
+        ]
 
 
 def _apply(layer: TrainedLayer, x: tf.Tensor) -> tf.Tensor:
-    options = layer.options
-    if layer.kind is OpKind.RESHAPE:
-        return tf.reshape(x, (1, *layer.output_shape))
-    if isinstance(options, Pool2DOptions):
-        pool = tf.nn.max_pool2d if layer.kind is OpKind.MAX_POOL_2D else tf.nn.avg_pool2d
-        window, strides = (options.filter_h, options.filter_w), (options.stride_h, options.stride_w)
-        return _activate(pool(x, window, strides, options.padding.name), options.activation)
-    assert layer.weights is not None
-    if isinstance(options, Conv2DOptions):
-        kernel = _fake_quant_weights(layer.weights, layer.weights.integers.transpose(1, 2, 3, 0))
-        acc = tf.nn.conv2d(x, kernel, (options.stride_h, options.stride_w), options.padding.name)
+    options, weights = layer.options, layer.weights
+    assert weights is not None
+    if isinstance(options, FullyConnectedOptions):
+        acc = tf.matmul(x, _fake_quant_weights(weights, weights.integers.T))
     else:
-        assert isinstance(options, FullyConnectedOptions)
-        acc = tf.matmul(x, _fake_quant_weights(layer.weights, layer.weights.integers.T))
-    acc = acc + tf.constant(layer.weights.bias, tf.float32)
+        assert isinstance(options, Conv2DOptions)
+        acc = _convolve(layer, options, weights, x)
+    # The trained bias is written later. Without any, some activations would not be fused, and the op stay float.
+    acc = acc + tf.ones(weights.bias.size)
     return _fake_quant(_activate(acc, options.activation), layer.output)
+
+
+def _convolve(layer: TrainedLayer, options: Conv2DOptions, weights: TrainedWeights, x: tf.Tensor) -> tf.Tensor:
+    strides, padding = (1, options.stride_h, options.stride_w, 1), options.padding.name
+    if layer.kind is OpKind.CONV_2D:
+        kernel = _fake_quant_weights(weights, weights.integers.transpose(1, 2, 3, 0), per_channel=True)
+        return tf.nn.conv2d(x, kernel, strides, padding)
+    kernel = _fake_quant_weights(weights, weights.integers)
+    if layer.kind is OpKind.TRANSPOSE_CONV:
+        kernel = tf.transpose(kernel, (1, 2, 0, 3))
+        return tf.nn.conv2d_transpose(x, kernel, (1, *layer.output_shape), strides, padding)
+    kernel = tf.reshape(kernel, (*weights.integers.shape[1:3], x.shape[3], -1))
+    return tf.nn.depthwise_conv2d(x, kernel, strides, padding)
 
 
 def _activate(x: tf.Tensor, activation: Activation) -> tf.Tensor:
@@ -107,12 +118,14 @@ def _fake_quant(x: tf.Tensor, quantization: AffineQuantization) -> tf.Tensor:
     return tf.quantization.fake_quant_with_min_max_args(x, quantization.minimum, quantization.maximum)
 
 
-def _fake_quant_weights(weights: TrainedWeights, integers: npt.NDArray[np.int8]) -> tf.Tensor:
-    """Returns the weights on their grid, channels last.
+def _fake_quant_weights(
+    weights: TrainedWeights, integers: npt.NDArray[np.int8], per_channel: bool = False
+) -> tf.Tensor:
+    """Returns the weights on a grid; the integers do not depend on its step.
 
     They are float constants: `cast(int8) * scale` is not folded by the converter above a few thousand weights.
     """
-    if weights.scales.size > 1 and integers.ndim == 4:
+    if weights.scales.size > 1 and per_channel:
         limits = (_TOP * weights.scales).astype(np.float32)
         values = tf.constant(integers * weights.scales, tf.float32)
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(

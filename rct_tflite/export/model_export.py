@@ -12,15 +12,18 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
 from rct_tflite.export.output_folder import staged_folder
+from rct_tflite.export.update_choice import UpdateChoice, choose_plan, search_record
 from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
 from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.adaptation import AdaptationOptions, adapt
-from rct_tflite.planning.fit import MemoryNeed, check_fit
+from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.selection import select
-from rct_tflite.reference.backward import backward_constants
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.search import NO_LIMITS, Limits, Search
+from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.graph import Graph, TrainingMetadata
+from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
@@ -36,12 +39,15 @@ class ExportOptions:
     """What the user chose.
 
     Attributes:
-        train: "all" or "last:N".
+        train: What learns, as `select()` reads it, or "auto".
         learning_rate: On the device; None takes the model's.
         data: Representative samples for the golden vectors; None takes random ones.
         labels: Names of the classes.
         force: Whether an existing folder is replaced.
         loss: What a training step makes smaller; None takes the model's.
+        step: Of the training step, as the user wrote it.
+        samples: Labelled samples that say which layers and channels promise most.
+        limits: Of what "auto" chooses.
         adaptation: How bit-widths follow the training on the device; None keeps them.
     """
 
@@ -51,18 +57,26 @@ class ExportOptions:
     labels: tuple[str, ...] = ()
     force: bool = False
     loss: str | None = None
+    step: StepRequest = NO_REQUEST
+    samples: Path | None = None
+    limits: Limits = NO_LIMITS
     adaptation: AdaptationOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """What was written."""
+    """What was written.
+
+    `inference` is what the network needs where nothing learns; `search` is None where the user said what learns.
+    """
 
     folder: Path
     graph: Graph
     plan: TrainingPlan
     memory: MemoryPlan
     need: MemoryNeed
+    inference: MemoryNeed
+    search: Search | None
     target: Target
     micro: MicroArtifacts
 
@@ -85,23 +99,36 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
-        plan = select(graph, options.train, options.learning_rate, options.loss)
+        choice = UpdateChoice(options.train, options.learning_rate, options.loss, options.samples, options.limits)
+        plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
+        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
-        backward_constants(graph, plan)  # refuses what cannot be trained, before anything is written
+        check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
+        inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
         shutil.copyfile(target_path(target_name), folder / TARGET_FILE)
-        rounding = str(plan.rounding)
-        checksum, loss = sha256(content), str(plan.loss)
-        manifest = Manifest(graph.name, checksum, plan.trained, plan.learning_rate, rounding, loss, plan.adaptation)
-        manifest.write(folder)
+        Manifest(
+            network=graph.name,
+            model_sha256=sha256(content),
+            trained=plan.trained,
+            learning_rate=plan.learning_rate,
+            rounding=str(plan.rounding),
+            loss=str(plan.loss),
+            partial=plan.partial,
+            options=plan.options,
+            aids=plan.aids,
+            adaptation=plan.adaptation,
+            search=None if search is None else search_record(search),
+        ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
-    return Export(out, graph, plan, memory, need, target, micro)
+    return Export(out, graph, plan, memory, need, inference, search, target, micro)
 
 
 def _tflite_of(model: Path, options: ExportOptions) -> bytes:

@@ -4,7 +4,7 @@ import numpy as np
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.spec.graph import Graph, Op, Tensor, TrainingMetadata
-from rct_tflite.spec.network import TrainedLayer, TrainedNetwork
+from rct_tflite.spec.network import INPUT, TrainedLayer, TrainedNetwork
 from rct_tflite.spec.quantization import AffineQuantization
 from rct_tflite.tflite.reader import read_graph
 from rct_tflite.tflite.writer import bias_integers, write_exact
@@ -40,10 +40,13 @@ def check_equal(graph: Graph, network: TrainedNetwork) -> None:
     differences = _tensor_differences(graph.tensors[graph.input], network.input_shape, network.input)
     if len(graph.ops) != len(network.layers):
         differences.append(f"{len(graph.ops)} ops for {len(network.layers)} layers")
-    source = network.input
-    for op, layer in zip(graph.ops, network.layers, strict=False):
+    places = {graph.input: INPUT} | {op.output: place for place, op in enumerate(graph.ops)}
+    for place, (op, layer) in enumerate(zip(graph.ops, network.layers, strict=False)):
+        reads = tuple(places[tensor] for tensor in graph.sources(op))
+        if reads != network.sources(place):
+            differences.append(f"{layer.name}: it reads the layers {reads} instead of {network.sources(place)}")
+        source = network.quantization(network.sources(place)[0])
         differences += [f"{layer.name}: {what}" for what in _differences(graph, op, layer, source)]
-        source = layer.output
     if differences:
         raise ModelFileError(
             f"The .tflite differs from the trained network {network.name!r}. Expected equal numbers. "

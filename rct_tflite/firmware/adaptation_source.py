@@ -51,7 +51,10 @@ def add_adaptation(names: Names, source: ModelSource) -> None:
         crowd=crowd_share(plan),
         stochastic="true" if plan.rounding is Rounding.STOCHASTIC else "false",
     )
-    source.adapted_layers = len(ops)
+    source.adapts = True
+    source.includes.append("rct_adapt.h")
+    source.variables.append(f"static rct_width_t widths[{len(ops)}];")
+    source.variables.append("static uint32_t learnt_steps; /* since the last decision on widths */")
     source.reset.insert(0, "rct_adapt_reset(&adaptation);")
     source.backward.append("rct_adapt(&adaptation, &backward);")
 

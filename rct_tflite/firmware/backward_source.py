@@ -4,6 +4,7 @@ import math
 
 from rct_tflite.firmware.adaptation_source import adapts, layer_number
 from rct_tflite.firmware.forward_source import KERNELS
+from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.planning.lifetimes import in_execution_order, moves_nothing
@@ -103,7 +104,7 @@ class _Backward:
         kind = self._op.kind
         if moves_nothing(self._op, passage):
             if target != self._error:
-                self._line(f"rct_copy({target}, {self._error}, {self._count});")
+                self._line(f"rct_copy({target}, {self._error}, {self._count * self._names.plan.error_bits // 8});")
         elif self._op.has_weights:
             self._grad_call(target)
         elif kind in PAIR_KINDS:
@@ -139,6 +140,7 @@ class _Backward:
             negative="true" if op.kind is OpKind.SUB and passage.position == 1 else "false",
             gain=self._names.gain(gain_of_sum(op, passage)),
             sums="SUMS",
+            **_dropped(passage.dropped_bits),
         )
         factor = self._names.operand(other) if multiplies else "NULL"
         self._line(f"rct_pair_grad({grad}, {factor}, {self._error}, &backward, {target});")
@@ -155,25 +157,33 @@ class _Backward:
         op, graph = self._op, self._graph
         assert isinstance(op.options, ConcatenationOptions)
         rows = math.prod(graph.tensors[op.output].shape[: op.options.axis])
-        widths = [graph.tensors[index].size // rows for index in op.inputs]
+        bytes_each = self._names.plan.error_bits // 8
+        widths = [graph.tensors[index].size // rows * bytes_each for index in op.inputs]
         blocks = self._source.add_struct(
             "rct_blocks_t",
             f"grad_{self._name}_{position}",
             rows=rows,
             width=widths[position],
-            from_stride=self._count // rows,
+            from_stride=sum(widths),
             to_stride=widths[position],
         )
-        self._line(f"rct_copy_blocks({blocks}, {self._error} + {sum(widths[:position])}, {target});")
+        source = self._error
+        if bytes_each > 1:
+            source, target = (f"(int8_t *)(void *){place}" for place in (source, target))
+        self._line(f"rct_copy_blocks({blocks}, {source} + {sum(widths[:position])}, {target});")
 
     def _grad_call(self, target: str) -> None:
         assert self._step.constants is not None
         grad = self._grad(self._step.constants)
         source = self._names.operand(self._op.inputs[0])
-        kernel, called = KERNELS[self._op.kind], f"&op_{self._name}, {grad}"
+        parts = [part.op for part in self._names.plan.partial]
+        kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
+        if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:
+            kernel += HELD_SUFFIX if self._names.plan.options.holds_gradients else ""
+        called = f"&op_{self._name}, {grad}"
         if adapts(self._names, self._op):
-            number = layer_number(self._names, self._op)
-            kernel, called = kernel.replace("rct_", "rct_adapted_"), f"&adaptation, {number}"
+            kernel = kernel.replace("rct_", "rct_adapted_")
+            called = f"&adaptation, {layer_number(self._names, self._op)}"
         self._line(f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:
@@ -188,7 +198,7 @@ class _Backward:
         return self._source.add_struct(
             "rct_grad_t",
             f"grad_{name}",
-            scale=struct_text(ratio=ratio, guard_bits=c.guard_bits),
+            scale=struct_text(ratio=ratio, guard_bits=c.guard_bits, **_dropped(c.dropped_bits)),
             learn=learn,
             gain=self._names.gain(self._op.name),
             row=self._names.row(self._op),
@@ -198,19 +208,26 @@ class _Backward:
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
         moves = adapts(self._names, self._op)
-        return self._source.add_struct(
-            "rct_learn_t",
-            f"learn_{self._name}",
+        fields = dict[str, object](
             rows="NULL" if moves else f"ROWS_{self._name.upper()}",
             bias="NULL" if moves else f"BIAS_{self._name.upper()}",
             weight_step=self._multiplier("weight", weights),
             bias_step=self._multiplier("bias", bias),
             bias_limit=c.bias_limit,
             stochastic="true" if stochastic else "false",
+            biases_only="false" if self._names.plan.learns_weights(self._op.name) else "true",
         )
+        if self._names.plan.options.holds_gradients:
+            return add_held(self._names, self._source, self._op, struct_text(**fields))
+        return self._source.add_struct("rct_learn_t", f"learn_{self._name}", **fields)
 
     def _multiplier(self, what: str, step: StepMultiplier) -> str:
         mantissa, shift = f"step_mantissa_{what}_{self._name}", f"step_shift_{what}_{self._name}"
         self._source.add_table(mantissa, "int16_t", f"{self._op.name}: {what} update", step.mantissa)
         self._source.add_table(shift, "int8_t", f"{self._op.name}: {what} update", step.shift)
         return struct_text(mantissa=mantissa, shift=shift, per_channel=int(step.mantissa.size > 1))
+
+
+def _dropped(bits: int) -> dict[str, int]:
+    """Returns the field of dropped bits; errors of 8 bits never drop any."""
+    return {"dropped_bits": bits} if bits else {}

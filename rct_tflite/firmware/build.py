@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rct_tflite.emulator.image import ImageSizes, image_sizes
 from rct_tflite.errors import OutputFolderError
-from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT
+from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, port_sources
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 
 INCLUDE_FOLDERS = ("runtime", "runtime/kernels", "app", "ports/cortex-m")
@@ -57,7 +57,7 @@ def build_project(
         project_sources(folder, core),
         [firmware / part for part in INCLUDE_FOLDERS],
         image,
-        linker_script=None if core == HOST else firmware / LINKER_SCRIPT,
+        linker_script=None if core == HOST else firmware / linker_script(core),
         defines=defines,
         sanitize=sanitize,
     )
@@ -68,6 +68,6 @@ def build_project(
 def project_sources(folder: Path, core: str) -> list[Path]:
     """Returns the C files of an exported folder for a core or for the host."""
     firmware = folder / FIRMWARE_FOLDER
-    port = "host" if core == HOST else "cortex-m"
-    parts = ("model", "runtime", "runtime/kernels", "app", f"ports/{port}")
-    return [source for part in parts for source in sorted((firmware / part).glob("*.c"))]
+    parts = ("model", "runtime", "runtime/kernels", "app", *(["ports/host"] if core == HOST else []))
+    sources = [source for part in parts for source in sorted((firmware / part).glob("*.c"))]
+    return sources if core == HOST else [*sources, *port_sources(firmware, core)]

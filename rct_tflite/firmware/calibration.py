@@ -9,9 +9,18 @@ from pathlib import Path
 
 from rct_tflite.emulator.finder import Emulator, find_emulator
 from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, SCHEDULE_FILE, Phase, Schedule
-from rct_tflite.errors import EmulatorError, ToolchainError
+from rct_tflite.errors import EmulatorError, TargetError, ToolchainError
 from rct_tflite.firmware.estimation import op_class
-from rct_tflite.firmware.project import FIRMWARE_FOLDER, LINKER_SCRIPT, copy_contents, emulated, render
+from rct_tflite.firmware.project import (
+    CORTEX_M,
+    FIRMWARE_FOLDER,
+    LINKER_TEMPLATE,
+    copy_contents,
+    emulated,
+    linker_script,
+    port_of,
+    render,
+)
 from rct_tflite.firmware.toolchain import Toolchain, find_toolchain
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.templates import templates_folder
@@ -79,6 +88,11 @@ def write_benchmark(folder: Path, target: Target, options: BenchmarkOptions) -> 
         ToolchainError: If no compiler is found, or it refuses the code.
         EmulatorError: If no emulator is found, or the firmware fails on it.
     """
+    if port_of(target.core) != CORTEX_M:
+        raise TargetError(
+            f"The benchmark starts on a Cortex-M only. Expected a target with such a core. Received: {target.core}. "
+            "Measure the board with a workload of your own: see 'rct-tflite calibrate --help'."
+        )
     compiler = find_toolchain(target.core, options.toolchain)
     firmware = folder / FIRMWARE_FOLDER
     _write_sources(firmware, target)
@@ -103,8 +117,8 @@ def _write_sources(firmware: Path, target: Target) -> None:
         copy_contents(templates / source, firmware / part)
     copy_contents(templates / "calibration", firmware)
     shutil.copyfile(templates / "app" / "rct_port.h", firmware / "bench" / "rct_port.h")
-    link = templates / "ports" / "cortex-m" / "link.ld.j2"
-    render(link, firmware / LINKER_SCRIPT, target=emulated(target))
+    link = templates / LINKER_TEMPLATE
+    render(link, firmware / linker_script(target.core), target=emulated(target))
     render(link, firmware / BOARD_LINKER_SCRIPT, target=target)
     (firmware / "README.md").rename(firmware.parent / "README.md")
 
@@ -161,7 +175,9 @@ def _count(
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """Returns for each phase the instructions of one iteration by op class: the difference of many and none."""
     image = firmware.parent / "build" / "count.elf"
-    compiler.build(_sources(firmware, "count.c"), _includes(firmware), image, linker_script=firmware / LINKER_SCRIPT)
+    compiler.build(
+        _sources(firmware, "count.c"), _includes(firmware), image, linker_script=firmware / linker_script(target.core)
+    )
     emulator = find_emulator(target.core, emulator_name, image)
     setup = _functions(emulator, image, 0, 0)
     found = {}

@@ -114,7 +114,7 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
     target = at_operating_point(_target(project, options.target), options.clock_mhz, options.voltage_v)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
-    cost = measure(emulator, build.image, random_samples(project))
+    cost = measure(emulator, build.image, random_samples(project), bool(project.plan.trained))
     phases = _phases(target, cost)
     inference, step = phases[0].cost, phases[0].cost + phases[1].cost
     tuning = None
@@ -215,6 +215,7 @@ def _map(project: Project, target: Target, memory: Memory) -> MemoryMap:
         Piece("arena", memory.arena),
         Piece("parameters", memory.parameters),
         Piece("state", memory.state),
+        *(Piece(extra.name, extra.size) for extra in memory.extras),
         Piece("application", memory.application),
         Piece("stack", target.stack_bytes),
     )

@@ -63,8 +63,11 @@ class _Forward:
         operands = [self._names.operand(index) for index in self._op.inputs]
         output = self._names.operand(self._op.output)
         if self._op.has_weights:
+            part = self._names.plan.channels_of(self._op.name, self._output.shape[-1])
+            split = "_split" if 0 < len(part) < self._output.shape[-1] else ""
             self._weighted()
-            self._call(KERNELS[kind], bound_op(self._names, self._op), operands[0], self._names.row(self._op), output)
+            called = bound_op(self._names, self._op)
+            self._call(KERNELS[kind] + split, called, operands[0], self._names.row(self._op), output)
         elif kind in PAIR_KINDS:
             self._call(KERNELS[kind], self._pair(), *operands, output)
         elif kind in TABLE_KINDS:
@@ -193,14 +196,34 @@ class _Forward:
         self._source.add_table(f"bias_{name}", "int32_t", f"{op.name}: biases", bias.data)
         self._source.add_table(f"multiplier_{name}", "int32_t", f"{op.name}: requantisation", self._c.multiplier)
         self._source.add_table(f"shift_{name}", "int8_t", f"{op.name}: requantisation", self._c.shift)
-        where = (f"rows_{name}", f"bias_{name}")
-        if op.name in self._names.plan.trained and not adapts(self._names, op):
-            where = (f"ROWS_{name.upper()}", f"BIAS_{name.upper()}")
-            self._source.reset.append(f"rct_copy({where[0]}, rows_{name}, sizeof rows_{name});")
-            self._source.reset.append(f"rct_copy({where[1]}, bias_{name}, sizeof bias_{name});")
+        where, split = self._parameters(name, channels)
+        row = row_bytes(depth, bits)
         return struct_text(
-            rows=where[0], bias=where[1], channels=channels, depth=depth, row_bytes=row_bytes(depth, bits), bits=bits
+            rows=where[0], bias=where[1], channels=channels, depth=depth, row_bytes=row, bits=bits, split=split
         )
+
+    def _parameters(self, name: str, channels: int) -> tuple[tuple[str, str], str]:
+        """Returns where rows and biases lie, and what says which rows learn where only some do."""
+        plan, op, source = self._names.plan, self._op, self._source
+        rows, bias = f"rows_{name}", f"bias_{name}"
+        learning = plan.channels_of(op.name, channels)
+        if adapts(self._names, op):
+            return (rows, bias), "NULL"  # those of the export: they are bound to others at each call
+        if op.name in plan.trained:
+            bias = f"BIAS_{name.upper()}"
+            source.reset.append(f"rct_copy({bias}, bias_{name}, sizeof bias_{name});")
+        if not learning:
+            return (rows, bias), "NULL"
+        rows = f"ROWS_{name.upper()}"
+        if len(learning) == channels:
+            source.reset.append(f"rct_copy({rows}, rows_{name}, sizeof rows_{name});")
+            return (rows, bias), "NULL"
+        places = np.full(channels, -1)
+        places[list(learning)] = np.arange(len(learning))
+        source.add_table(f"places_{name}", "int16_t", f"{op.name}: which row learns, -1: none", places)
+        split = source.add_struct("rct_split_t", f"split_{name}", frozen=f"rows_{name}", places=f"places_{name}")
+        source.reset.append(f"rct_copy_rows({rows}, &op_{name}.weights);")
+        return (rows, bias), split
 
     def _requant(self) -> str:
         return struct_text(

@@ -1,20 +1,22 @@
 """What an exported folder says of itself."""
 
-import dataclasses
 import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.spec.adaptation import Adaptation
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions, options_from_json, options_to_json
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import read_target
-from rct_tflite.spec.training_plan import Loss, TrainingPlan
+from rct_tflite.spec.training_plan import ERROR_BITS, Loss, PartialUpdate, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
 
 FORMAT = 1
@@ -34,6 +36,11 @@ class Manifest:
         learning_rate: On the device.
         rounding: Of the updates.
         loss: What a training step makes smaller.
+        partial: Of the ops that learn in part, the channels whose weights do.
+        search: What was tried to find out what learns, for people; None where the user said it.
+        options: Of the step; what is off is not written.
+        aids: Beside the step; what is off is not written.
+        error_bits: Bit-width of the errors.
         adaptation: How bit-widths follow the training; None where they stay.
     """
 
@@ -43,11 +50,21 @@ class Manifest:
     learning_rate: float
     rounding: str
     loss: str = str(Loss.SOFTMAX_CROSS_ENTROPY)
+    partial: tuple[PartialUpdate, ...] = ()
+    search: dict[str, Any] | None = None
+    options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
     adaptation: Adaptation | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True)
+        values = {"format": FORMAT, **asdict(self)}
+        for key, chosen in (("options", options_to_json(self.options)), ("aids", self.aids.to_json())):
+            values[key] = chosen
+            if not chosen:
+                del values[key]
+        text = json.dumps(values, indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -73,7 +90,17 @@ def read_project(folder: Path) -> Project:
     try:
         manifest = _read_manifest(path)
         rounding, loss = Rounding(manifest.rounding), Loss(manifest.loss)
-        plan = TrainingPlan(manifest.trained, manifest.learning_rate, rounding, loss, manifest.adaptation)
+        plan = TrainingPlan(
+            manifest.trained,
+            manifest.learning_rate,
+            rounding,
+            loss,
+            manifest.partial,
+            manifest.options,
+            manifest.aids,
+            manifest.error_bits,
+            manifest.adaptation,
+        )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
@@ -86,14 +113,24 @@ def read_project(folder: Path) -> Project:
             f"made of. Received: another one. Export it to a folder of its own: rct-tflite export {MODEL_FILE}."
         )
     graph = read_graph(model, name=manifest.network)
-    # In the order of the graph, and each once.
-    known = tuple(op.name for op in graph.ops if op.has_weights and op.name in plan.trained)
-    if plan.trained != known or not known:
+    if not _fits(plan, graph):
         raise ModelFileError(
-            f"{path} does not fit the model beside it. Expected names of its layers to train. "
-            f"Received: {list(plan.trained)}. Export the model again."
+            f"{path} does not fit the model beside it. Expected names of its layers to train, and of their channels. "
+            f"Received: {list(plan.trained)}, {list(plan.partial)}. Export the model again."
         )
     return Project(folder, model, graph, plan, plan_memory(graph, plan), read_target(folder / TARGET_FILE))
+
+
+def _fits(plan: TrainingPlan, graph: Graph) -> bool:
+    """Whether layers, and channels of each, are those of the graph, in its order and each once."""
+    ops = {op.name: op for op in graph.ops if op.has_weights}
+    parts = {part.op: part.channels for part in plan.partial}
+    if plan.trained != tuple(name for name in ops if name in plan.trained) or len(parts) != len(plan.partial):
+        return False
+    return all(
+        name in plan.trained and channels == tuple(i for i in range(graph.row_shape(ops[name])[0]) if i in channels)
+        for name, channels in parts.items()
+    )
 
 
 def sha256(model: bytes) -> str:
@@ -106,11 +143,15 @@ def _read_manifest(path: Path) -> Manifest:
     if values.pop("format") != FORMAT:
         raise ValueError("another format")
     trained, learning_rate = tuple(values["trained"]), float(values["learning_rate"])
-    manifest = Manifest(**{**values, "trained": trained, "learning_rate": learning_rate})
-    if manifest.adaptation is not None:
+    partial = tuple(PartialUpdate(part["op"], tuple(part["channels"])) for part in values.get("partial", ()))
+    options, aids = options_from_json(values.get("options", {})), AidOptions(**values.get("aids", {}))
+    values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options, "aids": aids}
+    if values.get("adaptation") is not None:
         adaptation = values["adaptation"]
-        adaptation = Adaptation(**{**adaptation, "layers": tuple(adaptation["layers"])})
-        manifest = dataclasses.replace(manifest, adaptation=adaptation)
+        values["adaptation"] = Adaptation(**{**adaptation, "layers": tuple(adaptation["layers"])})
+    manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")
+    if manifest.error_bits not in ERROR_BITS:
+        raise ValueError(f"error_bits {manifest.error_bits!r}")
     return manifest

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from rct_tflite.firmware.adaptation_source import add_adaptation
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
+from rct_tflite.firmware.option_source import add_accumulation, add_aids, add_error_scaling
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
 from rct_tflite.firmware.tables import comment_text
 from rct_tflite.planning.memory import MemoryPlan
@@ -43,10 +44,12 @@ def model_source(
     source = ModelSource(
         network=comment_text(graph.name),
         runtime_version=RUNTIME_VERSION,
+        learns=bool(plan.trained),
         arena_bytes=memory.arena_bytes,
         parameter_bytes=memory.parameter_bytes,
         gains=max(len(memory.gains), 1),
         exponents=len(memory.exponents),
+        error_bits=plan.error_bits,
         input_bytes=graph.tensors[graph.input].size,
         classes=graph.tensors[graph.output].size,
         trace_bytes=sum(graph.tensors[op.output].size for op in graph.ops),
@@ -55,18 +58,22 @@ def model_source(
         output=names.operand(graph.output),
         logits=names.operand(read),
         loss_kernel=_LOSS_KERNELS.get(plan.loss, "rct_difference_error"),
-        loss_error=names.error(read),
+        loss_error=names.error(read) if plan.trained else "",
         target="" if plan.loss.takes_class else "TARGET",
         places=places_of(names),
     )
     for op in graph.ops:
         add_forward(names, source, op)
         source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
-    _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
-    add_backward(names, source)
-    add_adaptation(names, source)
-    source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
-    source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
+    if plan.trained:
+        _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
+        add_error_scaling(names, source)
+        add_backward(names, source)
+        add_accumulation(names, source)
+        add_adaptation(names, source)
+        source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
+        source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
+        add_aids(names, source)
     source.add_table("golden_inputs", "int8_t", "samples of the self-test", golden_inputs)
     outputs = ReferenceNetwork(graph).run(golden_inputs)
     source.add_table("golden_outputs", "int8_t", "what TFLite-Micro answers to them", outputs)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rct_tflite.errors import DeviceError
-from rct_tflite.planning.memory import MemoryPlan, parameter_slots
+from rct_tflite.planning.memory import MemoryPlan, slots_at
 from rct_tflite.reference.packing import row_bytes, unpack_rows
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import EXPORT_BITS, MIN_BITS
@@ -32,19 +32,23 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
         )
     data = np.frombuffer(block, np.uint8)
     ops = {op.name: op for op in graph.ops}
-    bits = {name: resolution.bits for name, resolution in decode_resolutions(graph, memory, block).items()}
-    slots, end = parameter_slots(graph, bits, memory.header_bytes)
-    if end > len(block) or not all(MIN_BITS <= width <= EXPORT_BITS for width in bits.values()):
+    widths = {name: resolution.bits for name, resolution in decode_resolutions(graph, memory, block).items()}
+    slots, end = slots_at(graph, {slot.op: slot.channels for slot in memory.slots}, widths, memory.header_bytes)
+    if end > len(block) or (memory.header_bytes and not all(MIN_BITS <= k <= EXPORT_BITS for k in widths.values())):
         raise DeviceError(
             f"The device's parameters are damaged. Expected bit-widths of {MIN_BITS} to {EXPORT_BITS} whose weights "
-            f"fit {len(block)} bytes. Received: {bits}. Read them again, or reset the device."
+            f"fit {len(block)} bytes. Received: {widths}. Read them again, or reset the device."
         )
     result: dict[str, LayerWeights] = {}
     for slot in slots:
         op = ops[slot.op]
         channels, depth = graph.row_shape(op)
-        size = channels * row_bytes(depth, bits[slot.op])
-        rows = unpack_rows(data[slot.rows : slot.rows + size].reshape(channels, -1), depth, bits[slot.op])
+        bits = widths[slot.op]
+        size = len(slot.channels) * row_bytes(depth, bits)
+        rows = graph.weight_rows(op)
+        if slot.channels:
+            learnt = data[slot.rows : slot.rows + size].reshape(len(slot.channels), -1)
+            rows[list(slot.channels)] = unpack_rows(learnt, depth, bits)
         bias = data[slot.bias : slot.bias + 4 * channels].view("<i4").astype(np.int32)
         result[slot.op] = graph.weights_of_rows(op, rows), bias
     return result
@@ -60,8 +64,7 @@ def decode_resolutions(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[s
     """
     names = [slot.op for slot in memory.slots]
     if not memory.header_bytes:
-        ops = {op.name: op for op in graph.ops}
-        return {name: Resolution(graph.bits_of(ops[name]), 0) for name in names}
+        return {op.name: Resolution(graph.bits_of(op), 0) for op in graph.ops if op.name in names}
     pairs = np.frombuffer(block[: 2 * len(names)], np.int8).reshape(-1, 2).tolist()
     return {name: Resolution(bits, octave) for name, (bits, octave) in zip(names, pairs, strict=True)}
 

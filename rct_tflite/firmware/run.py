@@ -11,12 +11,14 @@ import numpy.typing as npt
 from rct_tflite.emulator.finder import find_emulator
 from rct_tflite.emulator.image import ImageSizes
 from rct_tflite.energy.estimate import Estimate, estimate
-from rct_tflite.errors import FitError, OutputFolderError
+from rct_tflite.errors import FitError, OutputFolderError, RecipeError
+from rct_tflite.firmware.aided_session import NO_WISHES, AidReport, AidWishes, check_wishes, fine_tune_aided
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.manifest import Project, read_project
 from rct_tflite.firmware.parameters import tuned_model
 from rct_tflite.firmware.samples import Samples, read_samples
 from rct_tflite.firmware.session import Cost, FineTuning, emulated_runner, fine_tune, measure
+from rct_tflite.planning.extras import Extra
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.spec.graph import Graph, OpKind
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
@@ -37,6 +39,7 @@ class RunOptions:
         save: Where to write the `.tflite` with what was learnt.
         toolchain: "auto", "gcc" or "zig".
         emulator: "auto", "qemu" or "unicorn".
+        wishes: Aids of learning to make use of.
     """
 
     test: Path | None = None
@@ -45,6 +48,7 @@ class RunOptions:
     save: Path | None = None
     toolchain: str = "auto"
     emulator: str = "auto"
+    wishes: AidWishes = NO_WISHES
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Memory:
     stack_reserved: int
     weights_flash: int
     code: int
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,7 @@ class RunReport:
     memory: Memory
     inference: Estimate
     step: Estimate
+    aids: AidReport | None = None
 
 
 def run_project(folder: Path, options: RunOptions) -> RunReport:
@@ -101,11 +107,21 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
     project = read_project(folder)
     test = _samples(options.test, project) or random_samples(project)
     learn = _samples(options.learn, project)
+    if learn is not None and not project.plan.trained:
+        raise RecipeError(
+            "Nothing learns in this export. Expected no samples to learn from. Received: --learn. "
+            "Leave --learn out, or export the model again with --train."
+        )
     _check_save(options.save)
+    check_wishes(options.wishes, project.plan.aids, learn)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
-    tuning = fine_tune(emulated_runner(emulator, build.image), learn, test, options.epochs)
-    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES))
+    runner, aids = emulated_runner(emulator, build.image), None
+    if learn is not None and options.wishes != NO_WISHES:
+        tuning, aids = fine_tune_aided(runner, learn, test, options.epochs, options.wishes)
+    else:
+        tuning = fine_tune(runner, learn, test, options.epochs)
+    cost = measure(emulator, build.image, (learn or test).first(MEASURED_SAMPLES), bool(project.plan.trained))
     if options.save is not None:
         _save(options.save, tuned_model(project.model, project.graph, project.memory, tuning.parameters))
     scored, loss = options.test is not None, project.plan.loss
@@ -122,6 +138,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         memory=measured_memory(project, build.sizes, cost.stack_bytes),
         inference=estimate(project.target, cost.inference),
         step=estimate(project.target, cost.step),
+        aids=aids,
     )
 
 
@@ -205,4 +222,5 @@ def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int)
         stack_reserved=target.stack_bytes,
         weights_flash=weights,
         code=sizes.flash_bytes - weights,
+        extras=plan.extras,
     )

@@ -100,13 +100,25 @@ def fine_tune(runner: Runner, learn: Samples | None, test: Samples, epochs: int 
     predictions = [protocol.predict(sample) for sample in test.inputs]
     lessons = [] if learn is None else lessons_of(learn) * epochs
     requests = [Request(Command.INFO), Request(Command.SELF_TEST), *predictions, *lessons, *predictions]
-    answers = exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])
-    info = DeviceInfo.decode(next(answers).payload)
-    next(answers)
-    before = _logits(answers, len(predictions))
-    seen = np.array([int.from_bytes(next(answers).payload, "little") for _ in lessons], np.int64)
-    after = _logits(answers, len(predictions))
-    return FineTuning(info, before, seen, after, next(answers).payload)
+    return fine_tuning_of(list(exchange(runner, [*requests, Request(Command.READ_PARAMETERS)])), len(predictions))
+
+
+def fine_tuning_of(answers: Sequence[Response], predictions: int) -> FineTuning:
+    """Reads the answers to INFO, SELF_TEST, predictions, lessons among others, the predictions again, the parameters.
+
+    Args:
+        answers: Of a session.
+        predictions: Number of test samples.
+    """
+    middle = answers[2 + predictions : -1 - predictions]
+    taught = [answer.payload for answer in middle if answer.command in (Command.LEARN, Command.LEARN_TARGET)]
+    return FineTuning(
+        info=DeviceInfo.decode(answers[0].payload),
+        before=_logits(iter(answers[2:]), predictions),
+        while_learning=np.array([int.from_bytes(payload, "little") for payload in taught], np.int64),
+        after=_logits(iter(answers[-1 - predictions :]), predictions),
+        parameters=answers[-1].payload,
+    )
 
 
 def lessons_of(samples: Samples) -> list[Request]:
@@ -122,16 +134,17 @@ def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np
     return _logits(answers, len(samples))
 
 
-def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
+def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True) -> Cost:
     """Counts instructions on a few samples, from the state after a reset.
 
     Args:
         emulator: Of the image's core.
         image: A built project.
         learn: Samples with labels or targets: each is predicted once and learnt from once.
+        learns: Whether anything learns; else a step is a prediction, and each sample is predicted twice.
     """
     requests = [protocol.predict(sample) for sample in learn.inputs]
-    requests += lessons_of(learn)
+    requests += lessons_of(learn) if learns else requests
     profile = emulator.profile(image, _stream(requests), marks=MARKS)
     for _ in protocol.decode_responses(profile.run.response):
         pass
@@ -141,9 +154,10 @@ def measure(emulator: Emulator, image: Path, learn: Samples) -> Cost:
         for f in profile.functions
         if f.name.startswith("rct_") and not f.name.startswith(APPLICATION) and f.instructions >= count
     )
+    inference = _mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end")
     return Cost(
-        inference=_mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end"),
-        step=_mean_span(profile, "rct_mark_learn_begin", "rct_mark_learn_end"),
+        inference=inference,
+        step=_mean_span(profile, "rct_mark_learn_begin", "rct_mark_learn_end") if learns else inference,
         functions=kernels,
         stack_bytes=profile.stack_bytes,
         emulator=profile.run.emulator,

@@ -41,10 +41,12 @@ class ModelSource:
 
     network: str
     runtime_version: int
+    learns: bool
     arena_bytes: int
     parameter_bytes: int
     gains: int
     exponents: int
+    error_bits: int
     input_bytes: int
     classes: int
     trace_bytes: int
@@ -55,7 +57,12 @@ class ModelSource:
     loss_kernel: str
     loss_error: str
     target: str
-    adapted_layers: int = 0
+    adapts: bool = False
+    includes: list[str] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+    exported: list[Struct] = field(default_factory=list)
+    begin: list[str] = field(default_factory=list)
+    finish: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)
@@ -138,6 +145,8 @@ def places_of(names: Names) -> list[Place]:
             name, what = buffer.name.upper(), "scratch"
             if kind == "sums":
                 expression = f"((int32_t *)(void *){expression})"
+        if kind in ("err", "part") and names.plan.error_bits > 8:
+            expression = f"((rct_error_t *)(void *){expression})"
         comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
         places.append(Place(name, expression, comment_text(comment)))
     if names.plan.adaptation is not None:

@@ -24,7 +24,7 @@ NAMES = ("gcc", "zig")
 """Compilers, the preferred one first. For the host, "gcc" is whatever cc, gcc or clang is on PATH."""
 
 ENTRY = "rct_reset"
-"""Where a Cortex-M image starts; `ports/cortex-m/startup.c` defines it."""
+"""Where an image starts; `startup.c` of its port defines it."""
 
 _WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 COMPILE_FLAGS = ("-std=c99", "-O2", "-g0", *_WARNINGS, "-ffunction-sections", "-fdata-sections")
@@ -36,7 +36,10 @@ _INSTALL = "pip install 'rct-tflite[emulate]'"
 
 @dataclass(frozen=True)
 class Core:
-    """Flags that choose a core, for each compiler. A core with an FPU passes floats in its registers."""
+    """Flags that choose a core, for each compiler; none where a compiler does not build for it.
+
+    A core with an FPU passes floats in its registers.
+    """
 
     gcc: tuple[str, ...]
     zig: tuple[str, ...]
@@ -58,6 +61,11 @@ CORES: dict[str, Core] = {
     "cortex-m4": _core("cortex-m4", "fpv4-sp-d16", "vfp4d16sp"),
     "cortex-m7": _core("cortex-m7", "fpv5-sp-d16", "fp_armv8d16sp"),
     "cortex-m33": _core("cortex-m33", "fpv5-sp-d16", "fp_armv8d16sp"),
+    "cortex-m55": _core("cortex-m55", "auto", "fp_armv8d16"),
+    "rv32imc": Core(
+        gcc=(),  # Debian's has no C library for it
+        zig=("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+c", "-ffreestanding"),
+    ),
 }
 
 
@@ -100,28 +108,75 @@ class Toolchain:
         Raises:
             ToolchainError: If the compiler refuses the code; the message holds its words.
         """
-        self._check(linker_script, sanitize)
-        extra = _SANITIZE if sanitize else ()
-        flags = [*COMPILE_FLAGS, *self._core_flags(), *extra, *(f"-D{define}" for define in defines)]
-        flags += [f"-I{folder}" for folder in include_dirs]
+        with tempfile.TemporaryDirectory() as folder:
+            objects = self.compile(sources, include_dirs, Path(folder), defines=defines, sanitize=sanitize)
+            self.link(objects, image, linker_script=linker_script, sanitize=sanitize)
+
+    def compile(
+        self,
+        sources: Sequence[Path],
+        include_dirs: Sequence[Path],
+        folder: Path,
+        *,
+        defines: Sequence[str] = (),
+        sanitize: bool = False,
+    ) -> list[Path]:
+        """Compiles sources with warnings as errors; the first half of `build()`.
+
+        Args:
+            sources: As in `build()`.
+            include_dirs: As in `build()`.
+            folder: Where to write the objects.
+            defines: As in `build()`.
+            sanitize: As in `build()`.
+
+        Returns:
+            An object for each source, for `link()`.
+
+        Raises:
+            ToolchainError: If the compiler refuses the code; the message holds its words.
+        """
+        self._check_sanitize(sanitize)
+        flags = [*COMPILE_FLAGS, *self._core_flags(), *(_SANITIZE if sanitize else ())]
+        flags += [f"-D{define}" for define in defines] + [f"-I{directory}" for directory in include_dirs]
         # File names that the code holds, such as __FILE__, must not depend on where the code lies.
         folders = dict.fromkeys([*(source.parent for source in sources), *include_dirs])
-        flags += [f"-ffile-prefix-map={folder}/=" for folder in folders]
+        flags += [f"-ffile-prefix-map={directory}/=" for directory in folders]
+        objects = [folder / f"{index}.o" for index in range(len(sources))]
+        pairs = zip(sources, objects, strict=True)
+        self._run_all([[*flags, "-c", str(source), "-o", str(object_)] for source, object_ in pairs])
+        return objects
+
+    def link(
+        self, objects: Sequence[Path], image: Path, *, linker_script: Path | None = None, sanitize: bool = False
+    ) -> None:
+        """Links what `compile()` made; the second half of `build()`.
+
+        Args:
+            objects: In the order of the sources: it is that of the image.
+            image: As in `build()`.
+            linker_script: As in `build()`.
+            sanitize: As it was compiled.
+
+        Raises:
+            ToolchainError: If the linker refuses the objects; the message holds its words.
+        """
+        self._check_script(linker_script)
+        extra = _SANITIZE if sanitize else ()
         with tempfile.TemporaryDirectory() as folder:
-            objects = [Path(folder) / f"{index}.o" for index in range(len(sources))]
-            pairs = zip(sources, objects, strict=True)
-            self._run_all([[*flags, "-c", str(source), "-o", str(object_)] for source, object_ in pairs])
             linked = Path(folder) / "image"
             arguments = [*self._core_flags(), *extra, *map(str, objects), *self._link_flags(linker_script)]
             self._run([*arguments, "-o", str(linked)])
             _publish(linked, image)
 
-    def _check(self, linker_script: Path | None, sanitize: bool) -> None:
+    def _check_script(self, linker_script: Path | None) -> None:
         if (linker_script is None) != (self.core == HOST):
             raise ToolchainError(
                 "Cannot link. Expected a linker script for a microcontroller, and none for the host. "
                 f"Received: core={self.core!r}, linker_script={linker_script}. Use ports/cortex-m/link.ld.j2."
             )
+
+    def _check_sanitize(self, sanitize: bool) -> None:
         if sanitize and (self.core != HOST or self.name == "zig"):
             raise ToolchainError(
                 "Cannot build with sanitizers. Expected core 'host' and gcc or clang. "
@@ -180,14 +235,14 @@ def find_toolchain(core: str, name: str = "auto") -> Toolchain:
         toolchain = _find_gcc(core) if candidate == "gcc" else _find_zig(core)
         if toolchain is not None:
             return toolchain
-    packages = "gcc" if core == HOST else "gcc-arm-none-eabi libnewlib-arm-none-eabi"
     programs = "cc, gcc or clang" if core == HOST else "arm-none-eabi-gcc"
     expected = {"gcc": f"{programs} on PATH", "zig": "the package ziglang"}
+    packages = "gcc" if core == HOST else "gcc-arm-none-eabi libnewlib-arm-none-eabi"
+    install = f"Install one: Debian packages {packages}, or: {_INSTALL}."
+    if core != HOST and not CORES[core].gcc:
+        name, install = "zig", f"Install it: {_INSTALL}."
     wanted = " or ".join(expected.values()) if name == "auto" else expected[name]
-    raise ToolchainError(
-        f"No C compiler was found for core {core}. Expected {wanted}. Received: none. "
-        f"Install one: Debian packages {packages}, or: {_INSTALL}."
-    )
+    raise ToolchainError(f"No C compiler was found for core {core}. Expected {wanted}. Received: none. {install}")
 
 
 def available_toolchains(core: str) -> tuple[Toolchain, ...]:
@@ -206,6 +261,8 @@ def _check_core(core: str) -> None:
 
 
 def _find_gcc(core: str) -> Toolchain | None:
+    if core != HOST and not CORES[core].gcc:
+        return None
     for program in ("cc", "gcc", "clang") if core == HOST else ("arm-none-eabi-gcc",):
         path = shutil.which(program)
         if path is not None:

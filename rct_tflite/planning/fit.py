@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rct_tflite.errors import FitError
+from rct_tflite.planning.extras import Extra
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -25,11 +26,13 @@ class MemoryNeed:
     application: int
     flash_weights: int
     flash_code: int
+    extras: tuple[Extra, ...] = ()
 
     @property
     def ram(self) -> int:
         """All RAM."""
-        return self.arena + self.parameters + self.state + self.stack + self.application
+        options = sum(extra.size for extra in self.extras)
+        return self.arena + self.parameters + self.state + options + self.stack + self.application
 
     @property
     def flash(self) -> int:
@@ -52,6 +55,7 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
         application=APPLICATION_RAM_BYTES,
         flash_weights=weights,
         flash_code=CODE_BYTES,
+        extras=memory.extras,
     )
 
 
@@ -67,9 +71,10 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
         raise FitError(
             f"The model needs {need.ram} B of RAM; target '{target.name}' has {target.ram.size} B "
             f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
-            f"trained parameters {need.parameters} B, stack {need.stack} B. "
+            f"trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
             f"The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
-            "Train fewer layers (--train last:1), make that tensor smaller, or choose a larger target."
+            f"{_leave_out(need)}Train fewer layers (--train last:1), make that tensor smaller, "
+            "or choose a larger target."
         )
     if need.flash > target.flash.size:
         op = max((op for op in graph.ops if op.has_weights), key=lambda op: graph.tensors[op.inputs[1]].size)
@@ -80,6 +85,15 @@ def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
             "Use fewer bits or a smaller layer, or choose a larger target."
         )
     return need
+
+
+def _extras(need: MemoryNeed) -> str:
+    return "".join(f"{extra.name} {extra.size} B, " for extra in need.extras)
+
+
+def _leave_out(need: MemoryNeed) -> str:
+    names = ", ".join(extra.name for extra in need.extras)
+    return f"Leave options out ({names}). " if names else ""
 
 
 def _describe(graph: Graph, buffer: str) -> str:

@@ -72,10 +72,11 @@ class Lifetimes:
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         self._graph = graph
         self._plan = plan
-        self._trained = plan.trained
+        self._error_bytes = plan.error_bits // 8
         self._reads = loss_tensor(graph, plan.loss)
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
+        self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
@@ -92,7 +93,7 @@ class Lifetimes:
         if row:
             result.append(Buffer("row", row, 0, last))
         if self._plan.adaptation is not None:
-            shifts = max(graph.row_shape(op)[0] for op in graph.ops if op.name in self._trained)
+            shifts = max(graph.row_shape(op)[0] for op in graph.ops if op.name in self._plan.trained)
             result.append(Buffer("shifts", shifts, 0, self._loss - 1))
         if self._takes_target:
             result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
@@ -108,7 +109,7 @@ class Lifetimes:
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
         for number, step in enumerate(self.steps, start=self._loss + 1):
             op = step.op
-            if op.name in self._trained or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
+            if self._plan.learns_weights(op.name) or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
                 yield number, op.inputs[0]
             if op.kind is OpKind.MUL:
                 others = {op.inputs[1 - passage.position] for passage in step.passages}
@@ -193,9 +194,11 @@ class Lifetimes:
             for tensor in (step.op.output, *(passage.tensor for passage in step.passages)):
                 spans.setdefault(self.errors[tensor], []).append(number)
         return [
-            Buffer(f"err:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"err:{tensor}", self._error_size(tensor), min(steps), max(steps)) for tensor, steps in spans.items()
         ]
+
+    def _error_size(self, tensor: int) -> int:
+        return self._graph.tensors[tensor].size * self._error_bytes
 
     def _part_buffers(self) -> list[Buffer]:
         """Lists errors that are added to one that is there, and cannot be read where they are.
@@ -203,7 +206,7 @@ class Lifetimes:
         An op that reads a tensor twice hands one back after the other, in the same buffer.
         """
         parts = [
-            Buffer(f"part:{passage.tensor}:{number}", self._graph.tensors[passage.tensor].size, number, number)
+            Buffer(f"part:{passage.tensor}:{number}", self._error_size(passage.tensor), number, number)
             for number, step in enumerate(self.steps, start=self._loss + 1)
             for passage in step.passages
             if passage.merge is not None and not moves_nothing(step.op, passage)
@@ -211,12 +214,16 @@ class Lifetimes:
         return list(dict.fromkeys(parts))
 
     def _sums(self, last: int) -> Buffer:
-        """The loss needs a sum per output, a convolution one per weight of a row, FULLY_CONNECTED none."""
+        """A sum per output for the loss, per weight of a row for its gradient, per channel for an error."""
         graph, sizes = self._graph, []
         for step in self.steps:
             if not step.op.has_weights:
                 sizes += [graph.tensors[passage.tensor].size for passage in step.passages if passage.rescales]
-            elif step.op.kind is not OpKind.FULLY_CONNECTED:
+            elif self._plan.learns_weights(step.op.name) and (
+                step.op.kind is not OpKind.FULLY_CONNECTED or self._holds
+            ):
                 sizes.append(graph.row_shape(step.op)[1])
+            elif step.passages and step.op.kind in (OpKind.CONV_2D, OpKind.TRANSPOSE_CONV):
+                sizes.append(graph.tensors[step.op.inputs[0]].shape[-1])
         count = max(graph.tensors[self._reads].size, *sizes, 0)
         return Buffer("sums", 4 * count, self._loss, last if sizes else self._loss)

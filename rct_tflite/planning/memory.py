@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
 from rct_tflite.reference.adaptation import block_bytes, header_bytes
 from rct_tflite.reference.packing import room_bytes
@@ -10,10 +11,6 @@ from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
 ALIGNMENT = 4
-WIDTH_BYTES = 16
-"""Of rct_width_t: what is observed of a layer whose width may change."""
-COUNTER_BYTES = 4
-"""Training steps since the last decision."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """Where an op's packed rows and biases lie in the parameter block (bytes)."""
+    """Where an op's packed rows that learn, and its biases, lie in the parameter block (bytes)."""
 
     op: str
     rows: int
     bias: int
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,25 +40,27 @@ class MemoryPlan:
             ("part:<tensor>:<step>") and scratch ("row", "sums").
         arena_bytes: Size of the arena.
         slots: Parameter block, one entry per trained op in the order of the graph, at the exported widths.
-        header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
         parameter_bytes: Size of the parameter block.
         state_bytes: Gains, random state, exponents.
         activations: Per computed tensor, the one under whose name its bytes are placed.
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        extras: What options of the plan hold beside all that.
+        header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
     """
 
     placements: tuple[Placement, ...]
     arena_bytes: int
     slots: tuple[ParameterSlot, ...]
-    header_bytes: int
     parameter_bytes: int
     state_bytes: int
     activations: Mapping[int, int]
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    extras: tuple[Extra, ...] = ()
+    header_bytes: int = 0
 
     def offset(self, name: str) -> int:
         """Returns the offset of a buffer in the arena."""
@@ -68,31 +68,27 @@ class MemoryPlan:
 
     @property
     def ram_bytes(self) -> int:
-        """Arena, parameters and state together, without the stack and the application."""
-        return self.arena_bytes + self.parameter_bytes + self.state_bytes
+        """Arena, parameters, state and extras together, without the stack and the application."""
+        return self.arena_bytes + self.parameter_bytes + self.state_bytes + sum(extra.size for extra in self.extras)
 
 
 def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    bits = {op.name: graph.bits_of(op) for op in graph.ops if op.name in plan.trained}
-    slots, parameter_bytes = parameter_slots(graph, bits, header_bytes(plan))
-    state_bytes = 4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12
-    if plan.adaptation is not None:
-        parameter_bytes = block_bytes(graph, plan)
-        state_bytes += WIDTH_BYTES * len(slots) + COUNTER_BYTES
+    slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
         arena_bytes=_end(placements),
         slots=slots,
-        header_bytes=header_bytes(plan),
         parameter_bytes=parameter_bytes,
-        state_bytes=state_bytes,
+        state_bytes=4 * (max(len(lifetimes.gains), 1) + len(lifetimes.exponents)) + 12 if plan.trained else 0,
         activations=lifetimes.activations,
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+        extras=extras_of(graph, plan, parameter_bytes),
+        header_bytes=header_bytes(plan),
     )
 
 
@@ -137,20 +133,33 @@ def _end(placements: Sequence[Placement]) -> int:
     return max((_aligned(p.offset + p.buffer.size) for p in placements), default=0)
 
 
-def parameter_slots(graph: Graph, bits: Mapping[str, int], start: int) -> tuple[tuple[ParameterSlot, ...], int]:
-    """Returns where weights and biases lie in the parameter block, and where the last ones end.
+def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where what learns of each op lies in the parameter block, and the size of the block in bytes."""
+    learning = {
+        op.name: plan.channels_of(op.name, graph.row_shape(op)[0]) for op in graph.ops if op.name in plan.trained
+    }
+    bits = {op.name: graph.bits_of(op) for op in graph.ops if op.name in plan.trained}
+    slots, end = slots_at(graph, learning, bits, header_bytes(plan))
+    return slots, end if plan.adaptation is None else block_bytes(graph, plan)
+
+
+def slots_at(
+    graph: Graph, learning: Mapping[str, tuple[int, ...]], bits: Mapping[str, int], start: int
+) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where rows and biases of each op lie, and where the last ones end.
 
     Args:
         graph: The network.
-        bits: Width of each trained op.
+        learning: Channels whose weights learn, by the name of the op.
+        bits: Width of each op.
         start: Bytes before the first one.
     """
     slots, offset = [], start
     for op in graph.ops:
-        if op.name in bits:
+        if op.name in learning:
             channels, depth = graph.row_shape(op)
-            bias = offset + room_bytes(channels, depth, bits[op.name])
-            slots.append(ParameterSlot(op.name, offset, bias))
+            bias = offset + room_bytes(len(learning[op.name]), depth, bits[op.name])
+            slots.append(ParameterSlot(op.name, offset, bias, learning[op.name]))
             offset = bias + 4 * channels
     return tuple(slots), offset
 

@@ -1,4 +1,4 @@
-"""Bit-widths that follow the training, in integers: what the device observes and does (ARITHMETIC.md 7)."""
+"""Bit-widths that follow the training, in integers: what the device observes and does (ARITHMETIC.md 10)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -12,11 +12,14 @@ from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.rounding import INT32_MAX
 from rct_tflite.reference.tables import SLOPE_BITS, slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind, TableOptions
+from rct_tflite.spec.quantization import top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 RATIO_BITS = 14
 MAX_GUARD_BITS = 8
+MAX_DROPPED_BITS = 8
 MAX_ERROR = 127
+"""Largest magnitude of an error of 8 bits: what sums allow is the same for wider ones, which drop bits."""
 MAX_STEP_EXPONENT = 126
 """The shift of a step multiplier must fit int8."""
 MAX_WEIGHT = 128
@@ -47,6 +50,7 @@ class BackwardConstants:
     Attributes:
         ratio: Per channel, 2**14 = the channel with the largest scale; None where all share one scale.
         guard_bits: Bits that a ratio adds to the error.
+        dropped_bits: Bits that an error of 16 bits loses before it is multiplied with weights; 0 with 8 bits.
         weight_step: Multiplier of the weights' gradient; None where the op is frozen.
         bias_step: Multiplier of the bias' gradient; None where the op is frozen.
         bias_limit: Largest magnitude of a bias.
@@ -54,6 +58,7 @@ class BackwardConstants:
 
     ratio: IntArray | None
     guard_bits: int
+    dropped_bits: int
     weight_step: StepMultiplier | None
     bias_step: StepMultiplier | None
     bias_limit: int
@@ -82,6 +87,7 @@ class Passage:
         rescales: Whether sums are brought to 8 bits, with a gain of their own.
         moved: Power of two that goes from the constant to the exponent, so that neither runs away in deep networks.
         merge: None where no error has arrived at the tensor before.
+        dropped_bits: Bits that products of a pair and an error of 16 bits lose before they are summed.
     """
 
     position: int
@@ -89,6 +95,7 @@ class Passage:
     rescales: bool
     moved: int
     merge: Merge | None
+    dropped_bits: int = 0
 
     @property
     def changes_exponent(self) -> bool:
@@ -114,6 +121,8 @@ def backward_steps(graph: Graph, plan: TrainingPlan) -> tuple[BackwardStep, ...]
         UnsupportedLayerError: If an op on the way cannot hand an error back, or its sums could overflow.
         RecipeError: If the learning rate gives a multiplier that integers cannot hold.
     """
+    if not plan.trained:
+        return ()
     below = _trained_below(graph, plan)
     scales = {loss_tensor(graph, plan.loss): loss_constants(graph, plan.loss).scale}
     steps = []
@@ -126,9 +135,10 @@ def backward_steps(graph: Graph, plan: TrainingPlan) -> tuple[BackwardStep, ...]
         passages = []
         for position, tensor in enumerate(op.inputs):
             if tensor in below:
-                handed = scale * _factor(graph, op, position, constants, below[tensor])
+                dropped = _dropped_of_pair(graph, op, position, plan.error_bits)
+                handed = scale * _factor(graph, op, position, constants, below[tensor]) * 2.0**dropped
                 merge, moved, scales[tensor] = _arrival(scales.get(tensor), handed)
-                passages.append(Passage(position, tensor, _rescales(graph, op, position), moved, merge))
+                passages.append(Passage(position, tensor, _rescales(graph, op, position), moved, merge, dropped))
         steps.append(BackwardStep(op, tuple(passages), constants))
     _check_reached(plan, steps)
     return tuple(steps)
@@ -141,6 +151,11 @@ def backward_constants(graph: Graph, plan: TrainingPlan) -> dict[str, BackwardCo
         UnsupportedLayerError, RecipeError: As `backward_steps()`.
     """
     return {step.op.name: step.constants for step in backward_steps(graph, plan) if step.constants is not None}
+
+
+def largest_error(error_bits: int) -> int:
+    """Returns the largest magnitude of an error: they are symmetric."""
+    return top(error_bits)
 
 
 def gain_of_sum(op: Op, passage: Passage) -> str:
@@ -198,7 +213,8 @@ def _repetitions(graph: Graph, op: Op, position: int) -> int:
 def _factor(graph: Graph, op: Op, position: int, constants: BackwardConstants | None, trained: str) -> float:
     """Returns what an op multiplies the constant of its error with on the way to one input."""
     if constants is not None:
-        return float(scales_of(graph.tensors[op.inputs[1]]).max()) * 2.0**-constants.guard_bits
+        bits = constants.dropped_bits - constants.guard_bits
+        return float(scales_of(graph.tensors[op.inputs[1]]).max()) * 2.0**bits
     if op.kind in PAIR_KINDS:
         _check_repetitions(graph, op, position)
         return graph.tensors[op.inputs[1 - position]].scale if op.kind is OpKind.MUL else 1.0
@@ -219,6 +235,16 @@ def _factor(graph: Graph, op: Op, position: int, constants: BackwardConstants | 
     )
 
 
+def _dropped_of_pair(graph: Graph, op: Op, position: int, error_bits: int) -> int:
+    """Returns the bits that keep the sum over an operand's repetitions within 32 bits."""
+    if op.kind not in PAIR_KINDS:
+        return 0
+    largest = largest_error(error_bits) * (LARGEST_INPUT if op.kind is OpKind.MUL else 1)
+    repetitions = _repetitions(graph, op, position)
+    # Rounding adds half a unit to each product.
+    return next((d for d in range(MAX_DROPPED_BITS) if repetitions * ((largest >> d) + 1) <= MAX_SUM), MAX_DROPPED_BITS)
+
+
 def _check_repetitions(graph: Graph, op: Op, position: int) -> None:
     largest = MAX_ERROR * (LARGEST_INPUT if op.kind is OpKind.MUL else 1)
     count = _repetitions(graph, op, position)
@@ -233,10 +259,10 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
     source, scales = graph.tensors[op.inputs[0]], scales_of(graph.tensors[op.inputs[1]])
     _, depth = graph.row_shape(op)
     same = bool(np.all(scales == scales[0]))
-    guard_bits = _guard_bits(graph, op)
-    _check_sums(graph, op)
+    guard_bits, dropped_bits = _spare_bits(graph, op, plan.error_bits)
+    _check_sums(graph, op, plan.error_bits)
     trained = op.name in plan.trained
-    rate = plan.learning_rate * error_scale
+    rate = plan.learning_rate / plan.options.accumulate * error_scale
     bias_limit = INT32_MAX - depth * MAX_WEIGHT * LARGEST_INPUT
     if trained and largest_bias(graph, op) > bias_limit:
         raise UnsupportedLayerError(
@@ -246,13 +272,15 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
     return BackwardConstants(
         ratio=None if same else np.floor(2.0**RATIO_BITS * scales / scales.max() + 0.5).astype(np.int64),
         guard_bits=0 if same else guard_bits,
+        dropped_bits=dropped_bits,
         weight_step=_step_multiplier(op, rate * source.scale / scales) if trained else None,
         bias_step=_step_multiplier(op, rate / (source.scale * scales)) if trained else None,
         bias_limit=bias_limit,
     )
 
 
-def _guard_bits(graph: Graph, op: Op) -> int:
+def _spare_bits(graph: Graph, op: Op, error_bits: int) -> tuple[int, int]:
+    """Returns the bits that the sums of an input error have left, and those that its errors must lose."""
     channels, depth = graph.row_shape(op)
     inputs = depth if op.kind is OpKind.FULLY_CONNECTED else graph.tensors[op.inputs[0]].shape[-1]
     # An element feeds the cells of its own input channel: in all rows, or in those of a depthwise op that read it.
@@ -264,12 +292,16 @@ def _guard_bits(graph: Graph, op: Op) -> int:
             f"32 bits. Expected at most {MAX_SUM // (MAX_ERROR * MAX_WEIGHT)}. "
             "Freeze it and the layers below (--train last:N)."
         )
-    return min(MAX_GUARD_BITS, room.bit_length() - 1)
+    room = MAX_SUM // (largest_error(error_bits) * MAX_WEIGHT * terms)
+    if room >= 1:
+        return min(MAX_GUARD_BITS, room.bit_length() - 1), 0
+    kept = (MAX_SUM // (MAX_WEIGHT * terms)).bit_length() - 1  # an error that keeps k bits is at most 2**k
+    return 0, error_bits - 1 - kept
 
 
-def _check_sums(graph: Graph, op: Op) -> None:
-    """Proves that neither an accumulator nor a gradient of the op can pass 32 bits."""
-    limit = MAX_SUM // (MAX_WEIGHT * LARGEST_INPUT)
+def _check_sums(graph: Graph, op: Op, error_bits: int) -> None:
+    """Proves that neither an accumulator nor a gradient of the op, nor the sum of its errors, can pass 32 bits."""
+    limit = MAX_SUM // max(MAX_WEIGHT * LARGEST_INPUT, largest_error(error_bits))
     _, depth = graph.row_shape(op)
     result = graph.tensors[op.output]
     positions = result.size // result.shape[-1]

@@ -1,4 +1,4 @@
-"""Which layers get a bit and which give one back, in integers (ARITHMETIC.md 7): the policy of the device."""
+"""Which layers get a bit and which give one back, in integers (ARITHMETIC.md 10): the policy of the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -47,7 +47,8 @@ def pack_rows(rows: npt.NDArray[np.signedinteger], bits: int) -> npt.NDArray[np.
             f"Received: {rows.min()} to {rows.max()}."
         )
     planes = (rows[..., None].astype(np.int64) >> np.arange(bits)) & 1
-    return np.packbits(planes.reshape(rows.shape[0], -1).astype(np.uint8), axis=1, bitorder="little")
+    flat = planes.reshape(rows.shape[0], rows.shape[1] * bits).astype(np.uint8)
+    return np.packbits(flat, axis=1, bitorder="little")
 
 
 def unpack_rows(packed: npt.NDArray[np.uint8], depth: int, bits: int) -> npt.NDArray[np.int16]:

@@ -69,6 +69,16 @@ def round_shift(value: Int64Array, shift: int) -> Int64Array:
     return (value + (1 << (shift - 1))) >> shift
 
 
+def round_shifts(value: Int64Array, shifts: Int64Array) -> Int64Array:
+    """Returns `value / 2**shifts`, halves rounded up, for shifts from 0 on that broadcast against the values.
+
+    Example:
+        >>> round_shifts(np.array([3, 3]), np.array([0, 1])).tolist()
+        [3, 2]
+    """
+    return (value + ((1 << shifts) >> 1)) >> shifts
+
+
 def log2_q8(value: int) -> int:
     """Returns `log2(value)` in units of 1/256, the mantissa taken as linear.
 

@@ -15,13 +15,15 @@ from rct_tflite.reference.backward import (
     gain_of_sum,
 )
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.held import Block, HeldGradients, Place
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
-from rct_tflite.reference.rounding import round_shift
+from rct_tflite.reference.rates import ErrorScaling
+from rct_tflite.reference.rounding import round_shift, round_shifts
 from rct_tflite.reference.tables import SLOPE_BITS, slope_table
-from rct_tflite.reference.update import generator_for, subtract, updates
+from rct_tflite.reference.update import generator_for, step_multiplier, subtract, updates
 from rct_tflite.spec.graph import (
     PAIR_KINDS,
     ConcatenationOptions,
@@ -49,6 +51,8 @@ class ReferenceTrainer:
     Attributes:
         network: The forward pass with the weights as they are now.
         random: The generator of the stochastic rounding.
+        held: Gradients between the samples and the updates.
+        scaling: Of the error at the loss; its schedule holds the learning rate as it is now.
         gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
         adapter: The widths of what is trained, None where they stay.
@@ -67,6 +71,8 @@ class ReferenceTrainer:
         self.adapter: WidthAdapter | None = None
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
+        self.scaling = ErrorScaling(graph, plan)
+        self.held = HeldGradients(graph, plan, self.random, self.update)
 
     def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -86,12 +92,14 @@ class ReferenceTrainer:
         values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
         outputs = values[self._loss_tensor].reshape(-1).astype(np.int64)
         wanted = self._checked(label, outputs.size)
-        error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss)
+        self.scaling.schedule.advance()
+        error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss, self.plan.error_bits)
         if error is not None:
-            self._backward(values, error)
+            self._backward(values, self.scaling.apply(error, wanted))
             if self.adapter is not None:
                 self.adapter.end_step()
                 self._bits.update(self.adapter.bits)
+        self.held.finish_sample(tuple(step.op for step in self._steps))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))
@@ -110,11 +118,13 @@ class ReferenceTrainer:
         return int(label)
 
     def parameter_block(self) -> bytes:
-        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2 and 7)."""
+        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2 and 10)."""
         blocks = [] if self.adapter is None else [self.adapter.header()]
         for op in self.network.graph.ops:
             if op.name in self.plan.trained:
-                packed = pack_rows(self.network.weights[op.name], self._bits[op.name]).tobytes()
+                weights = self.network.weights[op.name]
+                learning = weights[list(self.plan.channels_of(op.name, len(weights)))]
+                packed = pack_rows(learning, self._bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
         used = sum(map(len, blocks))
         return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
@@ -152,7 +162,9 @@ class ReferenceTrainer:
         if passage.merge is not None:
             name, there = gain_of_merge(op, passage), errors[passage.tensor]
             gain = self.gains.get(name, GAIN_UNSET)
-            arriving, self.gains[name] = gradients.merge(there, arriving, passage.merge, loss_exponent, gain)
+            arriving, self.gains[name] = gradients.merge(
+                there, arriving, passage.merge, loss_exponent, gain, self.plan.error_bits
+            )
         errors[passage.tensor] = arriving
 
     def mask(self, op: Op, values: IntArray, output: Int8Array) -> IntArray:
@@ -208,13 +220,14 @@ class ReferenceTrainer:
         if not passage.rescales:
             return ScaledError(acc, error.exponent)
         shape = values[passage.tensor].shape
+        acc = round_shift(acc, passage.dropped_bits)
         acc = acc.reshape(-1, int(np.prod(shape))).sum(axis=0).reshape(shape)
         return self._rescale(gain_of_sum(op, passage), acc, error, loss_exponent)
 
     def _rescale(self, name: str, acc: IntArray, error: ScaledError, loss_exponent: int) -> ScaledError:
         total_shift = loss_exponent - error.exponent
         gain = self.gains.get(name, GAIN_UNSET)
-        values, shift, self.gains[name] = gradients.scale_input_error(acc, total_shift, gain)
+        values, shift, self.gains[name] = gradients.scale_input_error(acc, total_shift, gain, self.plan.error_bits)
         return ScaledError(values, error.exponent - shift)
 
     def moved_error(self, op: Op, position: int, value: Int8Array, error: IntArray) -> IntArray:
@@ -247,25 +260,41 @@ class ReferenceTrainer:
         window = self.network.constants[op.name].window
         assert window is not None
         if op.kind is OpKind.AVERAGE_POOL_2D:
-            return gradients.average_pool_2d(error, window, value.shape)
+            return gradients.average_pool_2d(error, window, value.shape, self.plan.error_bits)
         windows = self.network.windows(op, value[None], fill=-129)[0]
-        return gradients.max_pool_2d(error, windows, window, value.shape)
+        return gradients.max_pool_2d(error, windows, window, value.shape, self.plan.error_bits)
 
     def weight_gradients(self, op: Op, value: Int8Array, error: ScaledError) -> tuple[IntArray, IntArray]:
-        """Returns the integer gradients of weights (channels, depth) and biases (channels,)."""
+        """Returns the integer gradients of weights (channels, depth) and biases (channels,).
+
+        That of weights has `gradient_bits(op)` fewer fraction bits than the error.
+        """
         errors = error.values.reshape(-1, error.values.shape[-1])
-        bias = errors.sum(axis=0)
+        bias, dropped = errors.sum(axis=0), self.gradient_bits(op)
+        if not dropped:
+            return self._weight_sums(op, value, errors), bias
+        shifts = gradients.gradient_shifts(errors)
+        sums = self._weight_sums(op, value, round_shifts(errors, shifts))
+        return round_shifts(sums, (dropped - shifts)[:, None]), bias
+
+    def gradient_bits(self, op: Op) -> int:
+        """Returns the bits that the gradient of weights drops: those of errors beyond 8, but in FULLY_CONNECTED."""
+        return 0 if op.kind is OpKind.FULLY_CONNECTED else self.plan.error_bits - 8
+
+    def _weight_sums(self, op: Op, value: Int8Array, errors: IntArray) -> IntArray:
+        """Returns the sums over all positions of errors (positions, channels) times inputs."""
         centred = value.astype(np.int64) - self.network.graph.tensors[op.inputs[0]].zero_point
         if op.kind is OpKind.TRANSPOSE_CONV:
             window = self.network.constants[op.name].window
             assert window is not None
-            return gradients.transpose_conv_weights(error.values, centred, window), bias
+            image = errors.reshape(self.network.graph.tensors[op.output].shape[1:])
+            return gradients.transpose_conv_weights(image, centred, window)
         if op.kind is OpKind.DEPTHWISE_CONV_2D:
             windows = self.network.windows(op, centred[None], fill=0)
             spread = kernels.repeat_channels(windows, errors.shape[1]).reshape(len(errors), -1, errors.shape[1])
-            return np.einsum("pkc,pc->ck", spread, errors), bias
+            return np.asarray(np.einsum("pkc,pc->ck", spread, errors))
         rows = self.network.input_rows(op, value[None])[0]
-        return _product(errors.T, rows.reshape(-1, rows.shape[-1])), bias
+        return _product(errors.T, rows.reshape(-1, rows.shape[-1]))
 
     def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
         """Updates weights and biases of an op in place.
@@ -275,20 +304,52 @@ class ReferenceTrainer:
             value: Its input, without batch.
             error: At its output, masked.
         """
-        c = self.constants[op.name]
-        assert c.weight_step is not None
-        assert c.bias_step is not None
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
         if self.adapter is not None:
             self.adapter.observe(op, weight_gradient, error.exponent)
-        weights, bias = self.network.weights[op.name], self.network.biases[op.name]
-        limit = top(self._bits[op.name])
-        for channel in np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0)):
-            row = slice(channel, channel + 1)
-            step = self._updates(weight_gradient[channel], c.weight_step, int(channel), error.exponent)
-            weights[row] = subtract(weights[row], step, limit)
-            step = self._updates(bias_gradient[row], c.bias_step, int(channel), error.exponent)
-            bias[row] = subtract(bias[row], step, c.bias_limit)
+        frozen = np.ones(len(weight_gradient), bool)
+        frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
+        weight_gradient[frozen] = 0
+        # With one position a wide error is multiplied with the step first.
+        wide = self.plan.error_bits > 8 and op.kind is OpKind.FULLY_CONNECTED
+        centred = self.network.input_rows(op, value[None])[0] if wide else None
+        exponent = error.exponent - self.gradient_bits(op)
+        for channel in map(int, np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0))):
+            if centred is None or frozen[channel]:
+                self.held.learn(op, Place(channel, 0), Block(weight_gradient[channel], exponent))
+            else:
+                self._learn_row(op, centred, error, channel)
+            self.held.learn(op, Place(channel, 1), Block(bias_gradient[channel : channel + 1], error.exponent))
+
+    def update(self, op: Op, place: Place, gradient: Block) -> None:
+        """Updates a channel's row or its bias.
+
+        Args:
+            op: With weights.
+            place: Which channel, and which of both.
+            gradient: With the exponent of its errors.
+        """
+        c = self.constants[op.name]
+        multiplier = c.bias_step if place.part else c.weight_step
+        assert multiplier is not None
+        values = self.network.biases[op.name] if place.part else self.network.weights[op.name]
+        limit = c.bias_limit if place.part else top(self._bits[op.name])
+        row = slice(place.channel, place.channel + 1)
+        step = self._updates(gradient.values, multiplier, place.channel, gradient.exponent)
+        values[row] = subtract(values[row], step, limit)
+
+    def _learn_row(self, op: Op, centred: IntArray, error: ScaledError, channel: int) -> None:
+        """Updates a row of FULLY_CONNECTED from errors of 16 bits (ARITHMETIC.md 6)."""
+        multiplier, weights = self.constants[op.name].weight_step, self.network.weights[op.name]
+        assert multiplier is not None
+        index = channel if multiplier.mantissa.size > 1 else 0
+        dropped = self.plan.error_bits - 8
+        shift = int(multiplier.shift[index]) + error.exponent - dropped
+        mantissa, shift = step_multiplier(int(multiplier.mantissa[index]), shift)
+        factor = round_shift(error.values.reshape(-1)[channel] * mantissa, dropped)
+        step = updates(centred * factor, 1, shift, generator_for(self.plan.rounding, self.random))
+        row = slice(channel, channel + 1)
+        weights[row] = subtract(weights[row], step, top(self._bits[op.name]))
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

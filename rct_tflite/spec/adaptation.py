@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How the device changes the bit-widths of what it trains (ARITHMETIC.md 7).
+    """How the device changes the bit-widths of what it trains (ARITHMETIC.md 10).
 
     Attributes:
         layers: Names of the ops whose width may change, in the order of the graph; the other trained ones keep theirs.

@@ -13,9 +13,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class FunctionCount:
-    """Instructions executed in one function's own body (its callees apart), and how often it was entered."""
+    """Instructions executed in one function's own body (its callees apart), and how often it was entered.
+
+    `source` is the name of the C file of a function that other files do not see; empty for every other one.
+    """
 
     name: str
+    source: str
     calls: int
     instructions: int
 

@@ -8,14 +8,17 @@ import numpy.typing as npt
 from rct_tflite.spec.graph import OpKind, OpOptions
 from rct_tflite.spec.quantization import AffineQuantization
 
+INPUT = -1
+"""The place of a network's input, before its first layer."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedWeights:
     """The integers of one layer and how they are read.
 
     Attributes:
-        integers: int8, (units, depth) for FULLY_CONNECTED, (channels, kernel_h, kernel_w, input_channels)
-            for CONV_2D, each within `top(bits)`.
+        integers: int8, each within `top(bits)`: (units, depth) for FULLY_CONNECTED, (1, kernel_h, kernel_w, channels)
+            for DEPTHWISE_CONV_2D, (channels, kernel_h, kernel_w, input_channels) for CONV_2D and TRANSPOSE_CONV.
         scales: float64, (1,) or (output channels,), rounded to 12 significant bits.
         bias: float64, (output channels,), real values.
         bits: Bit-width, 2 to 8.
@@ -33,8 +36,15 @@ class TrainedWeights:
 class TrainedLayer:
     """One op of the exported network, batch-norm and activation already folded in.
 
-    `output` is the quantisation of the result; pooling and reshape carry their input's.
-    `output_shape` has no batch axis.
+    Attributes:
+        name: Unique in the network.
+        kind: Of the op.
+        options: Of the op.
+        output_shape: Without batch axis.
+        output: The quantisation of the result; what only moves values carries its input's.
+        weights: None for an op without.
+        sources: Places in the network of the layers that it reads, `INPUT` for the network's input; None for the
+            layer before it.
     """
 
     name: str
@@ -43,14 +53,31 @@ class TrainedLayer:
     output_shape: tuple[int, ...]
     output: AffineQuantization
     weights: TrainedWeights | None = None
+    sources: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A sequential network, first layer first. `input_shape` has no batch axis."""
+    """A network, its layers in the order of execution; the last one gives the output.
+
+    `input_shape` has no batch axis.
+    """
 
     name: str
     input_shape: tuple[int, ...]
     input: AffineQuantization
     layers: tuple[TrainedLayer, ...]
     rounding: str
+
+    def sources(self, place: int) -> tuple[int, ...]:
+        """Returns the places of the layers that the one at `place` reads, `INPUT` for the network's input."""
+        sources = self.layers[place].sources
+        return (place - 1,) if sources is None else sources
+
+    def quantization(self, place: int) -> AffineQuantization:
+        """Returns the quantisation of a layer's result, or of the network's input."""
+        return self.input if place == INPUT else self.layers[place].output
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        """Returns the shape of a layer's result, or of the network's input, without batch axis."""
+        return self.input_shape if place == INPUT else self.layers[place].output_shape

@@ -3,8 +3,14 @@
 import enum
 from dataclasses import dataclass
 
+from rct_tflite.errors import RecipeError
 from rct_tflite.spec.adaptation import Adaptation
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+
+ERROR_BITS = (8, 16)
+"""Bit-widths that errors can have."""
 
 
 class Loss(enum.StrEnum):
@@ -23,14 +29,31 @@ class Loss(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class PartialUpdate:
+    """What learns of an op that learns in part: all its biases, and the weights of some output channels.
+
+    Attributes:
+        op: Its name.
+        channels: Numbers of the output channels whose weights learn, ascending; empty where biases learn alone.
+    """
+
+    op: str
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """The choice of what learns.
 
     Attributes:
-        trained: Names of the ops whose weights and biases are updated, in the order of the graph.
+        trained: Names of the ops of which something is updated, in the order of the graph; none: inference only.
         learning_rate: Of plain stochastic gradient descent at batch 1.
         rounding: Of the updates.
         loss: What is made smaller.
+        partial: Ops of which not all weights learn; of the other trained ones everything does.
+        options: Of the step, beside plain gradient descent.
+        aids: What the device has beside the step.
+        error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
         adaptation: How bit-widths follow the training; None where they stay.
     """
 
@@ -38,4 +61,44 @@ class TrainingPlan:
     learning_rate: float
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    partial: tuple[PartialUpdate, ...] = ()
+    options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
     adaptation: Adaptation | None = None
+
+    def __post_init__(self) -> None:
+        plain = self.options == PLAIN_STEP and self.error_bits == 8 and not self.aids.keeps_best
+        if self.adaptation is not None and not (plain and not self.partial):
+            raise RecipeError(
+                "Bit-widths follow plain training steps. Expected whole layers, errors of 8 bits and no options of "
+                f"the step. Received: {self.options}, errors of {self.error_bits} bits, {len(self.partial)} layers in "
+                f"part, best weights kept: {self.aids.keeps_best}. Leave those out, or --adapt-bits."
+            )
+        if self.partial and self.options.holds_gradients:
+            raise RecipeError(
+                "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "
+                f"their weights. Received: {self.partial[0].op!r}, which learns in part. Leave out --accumulate and "
+                "--momentum, or name whole layers in --train."
+            )
+
+        if self.error_bits > 8 and self.options != PLAIN_STEP:
+            raise RecipeError(
+                "Errors of 16 bits go with a plain step. Received: options of the step too (class weights, schedule, "
+                "clipping, accumulation or momentum). Leave those out, or take --error-bits 8."
+            )
+
+    def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
+        """Returns the output channels of an op whose weights learn.
+
+        Args:
+            op: Its name.
+            channels: How many output channels it has.
+        """
+        if op not in self.trained:
+            return ()
+        return next((part.channels for part in self.partial if part.op == op), tuple(range(channels)))
+
+    def learns_weights(self, op: str) -> bool:
+        """Whether weights of an op learn: then its input is kept for the backward pass."""
+        return op in self.trained and PartialUpdate(op, ()) not in self.partial

@@ -1,6 +1,5 @@
 """Writes the trained integers, scales and zero points into a `.tflite`, exactly."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
-from rct_tflite.spec.graph import OpKind, TrainingMetadata
-from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
+from rct_tflite.spec.graph import WEIGHTED_KINDS, OpKind, TrainingMetadata
+from rct_tflite.spec.network import INPUT, TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import AffineQuantization, round_scale, top
-from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, schema
+from rct_tflite.tflite.attributes import constant_input, schema_options, version_of
+from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, encode_metadata, training_for
 
 INPUT_NAME = "input"
@@ -20,17 +20,21 @@ DESCRIPTION = "rct-tflite"
 _KEPT_METADATA = (b"min_runtime_version",)
 _PER_CHANNEL_DENSE_VERSION = 12
 """Version of TFLite's FULLY_CONNECTED that knows one scale per output channel."""
+_TRANSPOSE_WITH_BIAS_VERSION = 3
+"""Version of TFLite's TRANSPOSE_CONV that reads a bias."""
+_KEEPS = (OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D, OpKind.RESHAPE, OpKind.CONCATENATION, OpKind.PAD)
+"""Ops that move values: their result has their inputs' quantisation."""
 
 
 def write_exact(converted: bytes, network: TrainedNetwork, training: TrainingMetadata) -> bytes:
     """Makes a file of exactly the trained numbers from what TFLiteConverter wrote.
 
-    The converter stores scales in float32 after arithmetic of its own, merges equal constants, drops zero
-    biases and leaves out reshapes that change nothing. Here each layer gets its own constants, a bias, its
-    name, and the 12-bit scales; the integers must be the trained ones already.
+    The converter stores scales in float32 after arithmetic of its own, merges equal constants and drops zero
+    biases. Here each layer gets its own constants, a bias, its name, and the 12-bit scales; the integers must be
+    the trained ones already. What has no weights is written from the network alone.
 
     Args:
-        converted: The converter's file.
+        converted: The converter's file, with the ops that have weights in the network's order.
         network: The network that it was made from.
         training: Stored in the file; see `metadata.training_for()` for what is completed.
 
@@ -93,25 +97,24 @@ class _Writer:
                 self.add_metadata(entry.name, self.model.buffers[entry.buffer].data.tobytes())
 
     def add_network(self, network: TrainedNetwork) -> None:
-        source = network.input
-        current = self._activation(INPUT_NAME, network.input_shape, source)
-        matched = zip(network.layers, _matched_ops(self.model, network), strict=True)
-        for layer, raw in matched:
-            inputs = [current]
+        numbers = {INPUT: self._activation(INPUT_NAME, network.input_shape, network.input)}
+        weighted = iter(_weighted_ops(self.model, network))
+        for place, layer in enumerate(network.layers):
+            sources = network.sources(place)
+            grids = [network.quantization(source) for source in sources]
+            inputs = [numbers[source] for source in sources]
+            raw = None
             if layer.weights is not None:
+                raw = next(weighted)
                 self._check_integers(layer, raw)
-                inputs += self._weights(layer, source)
-            elif layer.output != source:
-                raise QuantizationError(
-                    f"Layer {layer.name!r} must keep its input's quantisation. "
-                    f"Expected {source}. Received: {layer.output}."
-                )
-            elif layer.kind is OpKind.RESHAPE:
-                shape = np.array((1, *layer.output_shape), np.int32)
-                inputs.append(self._constant(f"{layer.name}/shape", shape, None))
-            current = self._activation(layer.name, layer.output_shape, layer.output)
-            self._operator(layer, raw, inputs, current)
-            source = layer.output
+                inputs = self._weighted_inputs(layer, inputs[0], grids[0])
+            else:
+                _check_kept(layer, grids)
+                constant = constant_input(layer)
+                if constant is not None:
+                    inputs.append(self._constant(f"{layer.name}/{constant[0]}", constant[1], None))
+            numbers[place] = self._activation(layer.name, layer.output_shape, layer.output)
+            self._operator(layer, raw, inputs, numbers[place])
 
     def add_metadata(self, name: bytes, content: bytes) -> None:
         buffer = self._new_buffer(np.frombuffer(content, np.uint8))
@@ -159,13 +162,22 @@ class _Writer:
             fb.TensorT(shape=shape, type=kind, buffer=buffer, name=name, quantization=quantization, hasRank=True)
         )
 
+    def _weighted_inputs(self, layer: TrainedLayer, source: int, grid: AffineQuantization) -> list[int]:
+        """Adds the weights and the bias of a layer; returns what its op reads, in the op's order."""
+        if layer.kind is not OpKind.TRANSPOSE_CONV:
+            return [source, *self._weights(layer, grid)]
+        shape = self._constant(f"{layer.name}/shape", np.array((1, *layer.output_shape), np.int32), None)
+        weights, bias = self._weights(layer, grid)
+        return [shape, weights, source, bias]
+
     def _weights(self, layer: TrainedLayer, source: AffineQuantization) -> tuple[int, int]:
         """Adds the weights and the bias of a layer; returns their tensors."""
         weights = _weights_of(layer)
-        if weights.scales.size not in (1, weights.integers.shape[0]):
+        axis = weights.integers.ndim - 1 if layer.kind is OpKind.DEPTHWISE_CONV_2D else 0
+        if weights.scales.size not in (1, weights.integers.shape[axis]):
             raise QuantizationError(
                 f"Layer {layer.name!r} must have one scale, or one per output channel. "
-                f"Expected 1 or {weights.integers.shape[0]}. Received: {weights.scales.size}."
+                f"Expected 1 or {weights.integers.shape[axis]}. Received: {weights.scales.size}."
             )
         limit = top(weights.bits)
         if np.abs(weights.integers.astype(np.int16)).max() > limit:
@@ -173,22 +185,32 @@ class _Writer:
                 f"Layer {layer.name!r} has weights out of range. Expected {-limit} to {limit} at {weights.bits} bits. "
                 f"Received: {weights.integers.min()} to {weights.integers.max()}."
             )
-        own = self._constant(
-            f"{layer.name}/weights", weights.integers, _quantization(f"{layer.name}/weights", weights.scales, 0)
-        )
+        exact = _quantization(f"{layer.name}/weights", weights.scales, 0, axis)
+        own = self._constant(f"{layer.name}/weights", weights.integers, exact)
         # The product of two 12-bit mantissas is exact in float32, so it is not rounded to 12 bits.
         products = _schema_quantization(source.scale * weights.scales, 0)
         return own, self._constant(f"{layer.name}/bias", bias_integers(layer, source), products)
 
     def _operator(self, layer: TrainedLayer, raw: Any, inputs: list[int], output: int) -> None:
-        fb = schema()
-        version = 1 if raw is None else int(self.model.operatorCodes[raw.opcodeIndex].version)
+        if raw is None:
+            version = version_of(layer)
+            options, options_type = schema_options(layer)
+        else:
+            version = int(self.model.operatorCodes[raw.opcodeIndex].version)
+            options, options_type = raw.builtinOptions, raw.builtinOptionsType
         if layer.kind is OpKind.FULLY_CONNECTED and _weights_of(layer).scales.size > 1:
             version = max(version, _PER_CHANNEL_DENSE_VERSION)
-        operator = fb.OperatorT(opcodeIndex=self._code(layer.kind, version), inputs=inputs, outputs=[output])
-        if raw is not None:
-            operator.builtinOptions, operator.builtinOptionsType = raw.builtinOptions, raw.builtinOptionsType
-        self.operators.append(operator)
+        if layer.kind is OpKind.TRANSPOSE_CONV:
+            version = max(version, _TRANSPOSE_WITH_BIAS_VERSION)
+        self.operators.append(
+            schema().OperatorT(
+                opcodeIndex=self._code(layer.kind, version),
+                inputs=inputs,
+                outputs=[output],
+                builtinOptions=options,
+                builtinOptionsType=options_type,
+            )
+        )
 
     def _code(self, kind: OpKind, version: int) -> int:
         for index, code in enumerate(self.codes):
@@ -226,35 +248,43 @@ class _Writer:
             )
 
 
-def _matched_ops(model: Any, network: TrainedNetwork) -> Iterator[Any]:
-    """Yields the converter's op of each layer, None for a reshape that the converter left out."""
-    operators = list(model.subgraphs[0].operators or [])
-    codes = [model.operatorCodes[raw.opcodeIndex] for raw in operators]
-    kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in codes]
-    position = 0
-    for layer in network.layers:
-        if position < len(kinds) and kinds[position] == layer.kind.value:
-            position += 1
-            yield operators[position - 1]
-        elif layer.kind is OpKind.RESHAPE:
-            yield None
-        else:
-            raise _other_ops(kinds, network)
-    if position != len(kinds):
+def _check_kept(layer: TrainedLayer, grids: list[AffineQuantization]) -> None:
+    if layer.kind in _KEEPS and any(grid != layer.output for grid in grids):
+        raise QuantizationError(
+            f"Layer {layer.name!r} must keep its input's quantisation. Expected {layer.output}. Received: {grids}."
+        )
+
+
+def _weighted_ops(model: Any, network: TrainedNetwork) -> list[Any]:
+    """Returns the converter's op of each layer with weights: in the order of its signature's inputs."""
+    entries = [entry for signature in model.signatureDefs or [] for entry in signature.inputs]
+    inputs = [int(entry.tensorIndex) for entry in sorted(entries, key=lambda entry: text(entry.name))]
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    weighted = {kind.value for kind in WEIGHTED_KINDS}
+    found = [raw for raw in model.subgraphs[0].operators or [] if codes[raw.opcodeIndex] in weighted]
+
+    def order(raw: Any) -> int:
+        source = int_tuple(raw.inputs)[2 if codes[raw.opcodeIndex] == OpKind.TRANSPOSE_CONV.value else 0]
+        return inputs.index(source) if source in inputs else len(inputs)
+
+    found.sort(key=order)
+    kinds = [codes[raw.opcodeIndex] for raw in found]
+    if kinds != [layer.kind.value for layer in network.layers if layer.weights is not None]:
         raise _other_ops(kinds, network)
+    return found
 
 
 def _other_ops(kinds: list[int], network: TrainedNetwork) -> ModelFileError:
     known = {kind.value: kind.name for kind in OpKind}
     return ModelFileError(
-        "The converter wrote other ops than the network has. "
-        f"Expected {[layer.kind.name for layer in network.layers]}. "
-        f"Received: {[known.get(kind, f'builtin operator {kind}') for kind in kinds]}. "
+        "The converter wrote other ops with weights than the network has. "
+        f"Expected {[layer.kind.name for layer in network.layers if layer.weights is not None]}. "
+        f"Received: {[known[kind] for kind in kinds]}. "
         "Use the TensorFlow version that pyproject.toml pins."
     )
 
 
-def _quantization(name: str, scales: npt.NDArray[np.float64], zero_point: int) -> Any:
+def _quantization(name: str, scales: npt.NDArray[np.float64], zero_point: int, axis: int = 0) -> Any:
     """Returns the schema's quantisation, once each scale is known to be exact in the file."""
     for scale in scales.tolist():
         if round_scale(scale) != scale or float(np.float32(scale)) != scale:
@@ -262,10 +292,10 @@ def _quantization(name: str, scales: npt.NDArray[np.float64], zero_point: int) -
                 f"A scale of {name!r} is not rounded to 12 significant bits. "
                 f"Expected {round_scale(scale)!r}. Received: {scale!r}. Use spec.quantization.round_scale()."
             )
-    return _schema_quantization(scales, zero_point)
+    return _schema_quantization(scales, zero_point, axis)
 
 
-def _schema_quantization(scales: npt.NDArray[np.float64], zero_point: int) -> Any:
+def _schema_quantization(scales: npt.NDArray[np.float64], zero_point: int, axis: int = 0) -> Any:
     return schema().QuantizationParametersT(
-        scale=scales.astype(np.float32), zeroPoint=np.full(scales.size, zero_point, np.int64)
+        scale=scales.astype(np.float32), zeroPoint=np.full(scales.size, zero_point, np.int64), quantizedDimension=axis
     )

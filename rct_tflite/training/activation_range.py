@@ -10,10 +10,11 @@ from rct_tflite.training import replicas
 
 @keras.saving.register_keras_serializable("rct_tflite")
 class ActivationRange(keras.layers.Layer):
-    """Rounds activations to int8 over a moving average of their range; the gradient passes straight through.
+    """Rounds activations to int8 over their range; the gradient passes straight through.
 
-    Before the first training batch, activations pass unchanged. Values outside of the range are clamped and
-    have no gradient. On several replicas the range is that of the whole batch.
+    In training, the range takes in every value of the batch at once, and falls back to a moving average of the batches'
+    extremes when they get smaller. Later, values outside of it are clamped. Before the first training batch,
+    activations pass unchanged. On several replicas the range is that of the whole batch.
 
     Args:
         momentum: Weight of the past in the moving average, 0 to 1.
@@ -54,8 +55,9 @@ class ActivationRange(keras.layers.Layer):
         """Follows the range and returns it."""
         past = tf.where(tf.convert_to_tensor(self.observed.value) > 0, self.momentum, 0.0)
         lowest, highest = replicas.range_of(tf.stop_gradient(inputs))
-        minimum = past * self.minimum.value + (1.0 - past) * lowest
-        maximum = past * self.maximum.value + (1.0 - past) * highest
+        # It widens at once: values outside have no gradient, and a layer whose activations grow would wait for them.
+        minimum = tf.minimum(lowest, past * self.minimum.value + (1.0 - past) * lowest)
+        maximum = tf.maximum(highest, past * self.maximum.value + (1.0 - past) * highest)
         self.minimum.assign(minimum)
         self.maximum.assign(maximum)
         self.observed.assign(self.observed.value + 1)

@@ -3,53 +3,46 @@
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 
 from rct_tflite.errors import QuantizationError, UnsupportedLayerError
-from rct_tflite.spec.graph import (
-    Activation,
-    Conv2DOptions,
-    FullyConnectedOptions,
-    OpKind,
-    OpOptions,
-    Padding,
-    Pool2DOptions,
-    ReshapeOptions,
-)
-from rct_tflite.spec.network import TrainedLayer, TrainedNetwork, TrainedWeights
-from rct_tflite.spec.quantization import EXPORT_BITS, AffineQuantization, affine_from_range, round_scale
+from rct_tflite.spec.network import INPUT, TrainedNetwork
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.chain import (
-    PLAIN_CHECKS,
-    POOLING,
-    Check,
-    Stage,
-    check_activation,
-    check_format,
-    check_layers,
-    links_of,
-    stages_of,
-)
-from rct_tflite.training.layers import Conv2D, Dense
+from rct_tflite.training.calls import INPUT_VALUE, Calls
+from rct_tflite.training.lowering import Rule, sizes_of
+from rct_tflite.training.lowering_plain import RULES as PLAIN_RULES
+from rct_tflite.training.lowering_weights import RULES as WEIGHTED_RULES
 from rct_tflite.training.model import RCTModel
-from rct_tflite.training.quantized_layer import Quantized
+from rct_tflite.training.network_builder import NetworkBuilder
+from rct_tflite.training.stages import Stage, grid_of, stages_of
 
-_SMALLEST_SHARE = 2.0**-16
-"""A channel's scale is at least this share of the layer's largest: a bias divided by it still fits an int32."""
+_RULES: dict[type, Rule] = {**PLAIN_RULES, **WEIGHTED_RULES}
+_ADVICE = {
+    "Average": "use Add, and let the next layer learn the half",
+    "Embedding": "the device has no table of rows",
+    "GRU": "the device has no recurrent layers; use Conv1D over the time steps",
+    "LSTM": "the device has no recurrent layers; use Conv1D over the time steps",
+    "LayerNormalization": "the device has no op for it; use BatchNormalization",
+    "Normalization": "normalise the data before the model, for training and on the device alike",
+    "Rescaling": "scale the data before the model, for training and on the device alike",
+    "UpSampling2D": "use Conv2DTranspose",
+}
+
+_LOGITS = "the network must end in logits: remove the {} and use a loss with from_logits=True"
 
 
 def freeze(model: RCTModel) -> TrainedNetwork:
     """Folds batch normalisation into scales and biases and returns the network that is exported.
 
     The integers are those that were trained; a channel whose gamma is negative has its signs flipped. Only the
-    integers of a channel that batch normalisation all but switches off (gamma near 0) are rounded anew.
+    integers of a channel that batch normalisation all but switches off (gamma near 0) are rounded anew. Batch
+    normalisation that does not follow weights becomes an op of its own. Nested models are flattened.
 
     Args:
         model: A trained model.
 
     Raises:
-        UnsupportedLayerError: If the model is not an `RCTModel`, or not a chain of supported layers.
+        UnsupportedLayerError: If the model is not an `RCTModel`, or holds what the device cannot run. Every such
+            layer is named.
         QuantizationError: If a layer has more than 8 bits, a range was never observed, or a number is not finite.
     """
     if not isinstance(model, RCTModel):
@@ -57,122 +50,73 @@ def freeze(model: RCTModel) -> TrainedNetwork:
             f"Only a quantised model can be exported. Received: {type(model).__name__}. "
             "Make one with rct.quantize(model) and train it."
         )
-    links = links_of(model)
-    check_layers(model, links, _CHECKS)
-    stages = stages_of(model, links)
-    if not isinstance(links[0].layer, ActivationRange):
-        raise UnsupportedLayerError(
-            f"The input of model {model.name!r} has no quantisation. Expected an rct.layers.ActivationRange "
-            f"directly after the input. Received: {type(links[0].layer).__name__} {links[0].layer.name!r}."
-        )
+    calls = Calls(model)
+    stages = stages_of(calls)
+    _check(model, calls, stages)
     roundings = sorted({str(weight.recipe.rounding) for weight in model.integer_weights})
+    if not roundings:
+        raise UnsupportedLayerError(f"Model {model.name!r} has no layer with weights. Expected at least one.")
     if len(roundings) != 1:
         raise QuantizationError(f"All layers must round alike. Expected one rounding. Received: {roundings}.")
-    network_input = current = _quantization(links[0].layer)
-    layers = []
+    first = calls.sole_reader(INPUT_VALUE)
+    assert first is not None
+    builder = NetworkBuilder(sizes_of(calls.input_shape), grid_of(first.layer))
+    places = {first.output: INPUT}
     for stage in stages:
-        if isinstance(stage.link.layer, keras.layers.Dropout):
-            continue
-        if isinstance(stage.link.layer, Quantized):
-            current = _output_quantization(stage)
-        layers.append(_layer(stage, current))
-    return TrainedNetwork(model.name, model.input_shape[1:], network_input, tuple(layers), roundings[0])
+        if stage.call is not first:
+            sources = [places[value] for value in stage.call.sources]
+            places[stage.output] = _RULES[type(stage.call.layer)].add(builder, stage, sources)
+    return builder.network(model.name, places[calls.output], roundings[0])
 
 
-_CHECKS: dict[type, Check] = {
-    **PLAIN_CHECKS,
-    ActivationRange: lambda _: None,
-    Conv2D: lambda layer: _check_conv(layer),
-    Dense: check_activation,
-}
-
-
-def _check_conv(layer: Any) -> str | None:
-    if tuple(layer.dilation_rate) != (1, 1) or layer.groups != 1:
-        return f"dilation_rate and groups must be 1, but they are {tuple(layer.dilation_rate)} and {layer.groups}"
-    return check_format(layer) or check_activation(layer)
-
-
-def _quantization(layer: ActivationRange) -> AffineQuantization:
-    try:
-        return affine_from_range(float(layer.minimum.numpy()), float(layer.maximum.numpy()))
-    except QuantizationError as error:
-        raise QuantizationError(f"Layer {layer.name!r}: {error}") from error
-
-
-def _output_quantization(stage: Stage) -> AffineQuantization:
-    if stage.range is None:
-        layer = stage.link.layer
+def _check(model: Any, calls: Calls, stages: list[Stage]) -> None:
+    """Refuses all that cannot be exported, in one error."""
+    found = [(stage.call, _problem(calls, stage)) for stage in stages]
+    found += [(stage.function_call, _function_problem(stage)) for stage in stages]
+    problems = [f"{call.shown}: {problem}" for call, problem in found if problem is not None]
+    if None in calls.input_shape:
+        problems.append(f"the input: every dimension but the batch must be known, but it is {calls.input_shape}")
+    if problems:
+        listed = "".join(f"\n  - {problem}." for problem in problems)
         raise UnsupportedLayerError(
-            f"The output of layer {layer.name!r} ({type(layer).__name__}) has no quantisation. Expected an "
-            "rct.layers.ActivationRange after it and its batch normalisation and ReLU. Received: none."
+            f"Model {model.name!r} trains in Keras, but cannot be exported. Expected layers of: {_supported()}. "
+            f"Received:{listed}\nReplace these layers, or keep the model in Keras."
         )
-    return _quantization(stage.range)
-
-
-def _layer(stage: Stage, output: AffineQuantization) -> TrainedLayer:
-    layer = stage.link.layer
-    kind, options = _op(stage)
-    shape = tuple(int(size) for size in stage.link.output_shape if size is not None)
-    weights = _weights(layer, stage.batch_norm) if isinstance(layer, Quantized) else None
-    return TrainedLayer(layer.name, kind, options, shape, output, weights)
-
-
-def _op(stage: Stage) -> tuple[OpKind, OpOptions]:
-    layer = stage.link.layer
-    if isinstance(layer, Dense):
-        return OpKind.FULLY_CONNECTED, FullyConnectedOptions(stage.activation)
-    if isinstance(layer, Conv2D):
-        return OpKind.CONV_2D, Conv2DOptions(_padding(layer), *_pair(layer.strides), activation=stage.activation)
-    if isinstance(layer, POOLING):
-        kind = OpKind.MAX_POOL_2D if isinstance(layer, keras.layers.MaxPooling2D) else OpKind.AVERAGE_POOL_2D
-        return kind, Pool2DOptions(
-            _padding(layer), *_pair(layer.strides), *_pair(layer.pool_size), activation=Activation.NONE
+    first = calls.sole_reader(INPUT_VALUE)
+    if first is None or not isinstance(first.layer, ActivationRange):
+        received = "several layers" if first is None else first.shown
+        raise UnsupportedLayerError(
+            f"The input of model {model.name!r} has no quantisation. Expected an rct.layers.ActivationRange "
+            f"directly after the input. Received: {received}."
         )
-    return OpKind.RESHAPE, ReshapeOptions()
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return int(value[0]), int(value[1])
-
-
-def _padding(layer: Any) -> Padding:
-    return Padding.SAME if layer.padding == "same" else Padding.VALID
-
-
-def _weights(layer: Any, batch_norm: Any) -> TrainedWeights:
-    (weight,) = layer.integer_weights
-    bits = int(weight.bits.numpy())
-    if bits > EXPORT_BITS:
-        raise QuantizationError(
-            f"Layer {layer.name!r} is too wide for a .tflite of int8 weights. Expected at most {EXPORT_BITS} bits. "
-            f"Received: {bits} bits. Train with Recipe(max_bits={EXPORT_BITS})."
+def _problem(calls: Calls, stage: Stage) -> str | None:
+    call, layer = stage.call, stage.call.layer
+    kind = type(layer).__name__
+    if isinstance(layer, ActivationRange):
+        return None if call.sources == (INPUT_VALUE,) else "it must directly follow the input, or what computes values"
+    if isinstance(layer, keras.layers.Softmax):
+        return _LOGITS.format("softmax")
+    if type(layer) not in _RULES:
+        return f"this class is not supported{f'; {_ADVICE[kind]}' if kind in _ADVICE else ''}"
+    if layer.compute_dtype != "float32":
+        return f"its dtype must be float32, but it is {layer.compute_dtype}"
+    if getattr(layer, "integer_weights", None) and layer.integer_weights[0].trainable and calls.uses(layer) > 1:
+        return (
+            f"it is used {calls.uses(layer)} times, and on the device each use would learn on its own; freeze it "
+            "(trainable=False), or give each use a layer of its own"
         )
-    integers = weight.integers.numpy().astype(np.int64)
-    scales = np.atleast_1d(weight.scale.numpy().astype(np.float64))
-    bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(integers.shape[-1])
-    if batch_norm is not None:
-        integers, scales, bias = _fold(integers, scales, bias, batch_norm)
-    if not np.isfinite(bias).all():
-        raise QuantizationError(
-            f"A bias of layer {layer.name!r} is not a finite number. Received: {bias}. Lower the learning rate."
-        )
-    rounded = np.array([round_scale(float(scale)) for scale in scales])
-    # Keras has the output channels last, TFLite first.
-    return TrainedWeights(np.moveaxis(integers, -1, 0).astype(np.int8), rounded, bias, bits, bool(weight.trainable))
+    return _RULES[type(layer)].check(call)
 
 
-def _fold(
-    integers: npt.NDArray[np.int64], scales: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], batch_norm: Any
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns integers, scales and bias of the layer with its batch normalisation in them."""
-    mean = batch_norm.moving_mean.numpy().astype(np.float64)
-    variance = batch_norm.moving_variance.numpy().astype(np.float64)
-    gamma = batch_norm.gamma.numpy().astype(np.float64) if batch_norm.scale else np.ones_like(mean)
-    beta = batch_norm.beta.numpy().astype(np.float64) if batch_norm.center else np.zeros_like(mean)
-    gain = gamma / np.sqrt(variance + batch_norm.epsilon)
-    exact = scales * np.abs(gain)
-    folded = np.maximum(exact, _SMALLEST_SHARE * (exact.max() or scales.max()))
-    # folded == exact but for switched-off channels, whose integers are read with a larger scale than their own.
-    integers = np.rint(integers * (np.sign(gain) * exact / folded)).astype(np.int64)
-    return integers, folded, beta + (bias - mean) * gain
+def _function_problem(stage: Stage) -> str | None:
+    name = stage.function.name
+    if name == "softmax" or (name == "sigmoid" and stage.ends and stage.range is None):
+        return _LOGITS.format(name)
+    return stage.function.problem
+
+
+def _supported() -> str:
+    names = sorted({kind.__name__ for kind in _RULES} | {"ActivationRange"})
+    return f"{', '.join(names)}, and nested models of these"

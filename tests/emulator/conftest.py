@@ -6,7 +6,8 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from rct_tflite.emulator import CORES, Emulator, available_emulators, find_emulator
+from rct_tflite.emulator import CORES, available_emulators
+from rct_tflite.emulator.qemu import MACHINES
 from rct_tflite.firmware.toolchain import Toolchain, available_toolchains
 from rct_tflite.spec.target import Memory, Quantity, Target
 
@@ -14,8 +15,8 @@ TEMPLATES = Path(__file__).parents[2] / "firmware_templates"
 PROGRAMS = Path(__file__).parent / "programs"
 STACK_BYTES = 2048
 
-# zig builds a run-time library for each core, which takes 12 s the first time: two cores will do.
-ZIG_CORES = ("cortex-m0plus", "cortex-m7")
+# zig builds a run-time library for each core, which takes 12 s the first time: few cores will do.
+ZIG_CORES = ("cortex-m0plus", "cortex-m7", "rv32imc")
 
 TOOLCHAINS = [
     toolchain
@@ -23,6 +24,8 @@ TOOLCHAINS = [
     for toolchain in available_toolchains(core)
     if toolchain.name != "zig" or core in ZIG_CORES
 ]
+
+PAIRS = [(toolchain, emulator) for toolchain in TOOLCHAINS for emulator in available_emulators(toolchain.core)]
 
 BuildImage = Callable[..., Path]
 
@@ -39,7 +42,8 @@ def build_program(toolchain: Toolchain, program: str, folder: Path, target: Targ
     template = jinja2.Template((port / "link.ld.j2").read_text(), undefined=jinja2.StrictUndefined)
     script.write_text(template.render(target=target))
     image = folder / f"{program}.elf"
-    sources = [PROGRAMS / f"{program}.c", *sorted(port.glob("*.c"))]
+    start = port if toolchain.core.startswith("cortex-m") else TEMPLATES / "ports" / "riscv"
+    sources = [PROGRAMS / f"{program}.c", start / "startup.c", port / "semihosting.c"]
     toolchain.build(sources, [TEMPLATES / "app", port], image, linker_script=script)
     return image
 
@@ -54,9 +58,9 @@ def build_image(tmp_path_factory: pytest.TempPathFactory) -> BuildImage:
     ) -> Path:
         key = (toolchain, program, flash_origin, ram_origin)
         if key not in built:
-            secure = toolchain.core == "cortex-m33"
-            flash = (0x10000000 if secure else 0) if flash_origin is None else flash_origin
-            ram = (0x38000000 if secure else 0x20000000) if ram_origin is None else ram_origin
+            board = MACHINES.get(toolchain.core, MACHINES[CORES[0]])
+            flash = board.flash.origin if flash_origin is None else flash_origin
+            ram = board.ram.origin if ram_origin is None else ram_origin
             folder = tmp_path_factory.mktemp(f"{toolchain.core}-{toolchain.name}")
             built[key] = build_program(toolchain, program, folder, make_target(toolchain.core, flash, ram))
         return built[key]
@@ -70,13 +74,11 @@ def stack_bytes() -> int:
     return STACK_BYTES
 
 
-@pytest.fixture(params=TOOLCHAINS, ids=lambda toolchain: f"{toolchain.core}-{toolchain.name}", scope="session")
-def toolchain(request: pytest.FixtureRequest) -> Toolchain:
-    """Each installed compiler for each core."""
-    return request.param
-
-
-@pytest.fixture(params=[emulator.name for emulator in available_emulators(CORES[0])], scope="session")
-def emulator(request: pytest.FixtureRequest, toolchain: Toolchain) -> Emulator:
-    """Each installed emulator, for the compiler's core."""
-    return find_emulator(toolchain.core, request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`toolchain`: each installed compiler for each core; `emulator` beside it: each emulator that has that core."""
+    if "emulator" in metafunc.fixturenames:
+        names = [f"{toolchain.core}-{toolchain.name}-{emulator.name}" for toolchain, emulator in PAIRS]
+        metafunc.parametrize(("toolchain", "emulator"), PAIRS, ids=names)
+    elif "toolchain" in metafunc.fixturenames:
+        names = [f"{toolchain.core}-{toolchain.name}" for toolchain in TOOLCHAINS]
+        metafunc.parametrize("toolchain", TOOLCHAINS, ids=names)

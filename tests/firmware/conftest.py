@@ -1,3 +1,4 @@
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,9 @@ from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
+from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Activation, Graph, Padding
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
@@ -61,10 +64,14 @@ class Case:
     target: Target = TARGET
     steps: int = STEPS
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    options: StepOptions = PLAIN_STEP
+    aids: AidOptions = NO_AIDS
+    error_bits: int = 8
     adaptation: AdaptationOptions | None = None
 
     def __post_init__(self):
-        self.plan = select(self.graph, self.train, loss=self.loss)
+        plan = select(self.graph, self.train, loss=self.loss)
+        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
         if self.adaptation is not None:
             self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)

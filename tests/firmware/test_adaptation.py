@@ -15,12 +15,13 @@ from rct_tflite.planning.adaptation import AdaptationOptions
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import room_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
-from rct_tflite.spec.graph import Activation, OpKind
+from rct_tflite.spec.graph import Activation, LayerTraining, OpKind, TrainingMetadata
+from rct_tflite.tflite.flatfile import load_model, pack_model, schema
+from rct_tflite.tflite.metadata import METADATA_NAME, encode_metadata
 from rct_tflite.tflite.oracle import run_micro
 from rct_tflite.tflite.reader import read_graph
 from tests.firmware.conftest import TARGET, Case, mixed
 from tests.graphs import GraphBuilder
-from tests.tflite.networks import exported
 from tests.tflite.one_op import ModelBuilder, Quantised, branched
 
 STEPS = 150
@@ -31,7 +32,7 @@ def dense(rounding):
     return builder.dense(4, Activation.NONE, bits=4).graph(rounding=rounding)
 
 
-def spread():
+def spread_model():
     """Depthwise, and transposed with a bias and -128 among the weights: a file of others, 8 bits."""
     random, builder = np.random.default_rng(3), ModelBuilder()
     source = builder.tensor(Quantised((1, 5, 4, 2), 0.05))
@@ -46,7 +47,16 @@ def spread():
     bias = Quantised.constant(random.integers(-3000, 3000, 3).astype(np.int32), 0.02 * 0.004)
     result, transposed = Quantised((1, 5, 8, 3), 0.03), {"strideH": 1, "strideW": 2, "padding": 0}
     last = builder.op(OpKind.TRANSPOSE_CONV, [shape, weights, hidden, bias], result, **transposed)
-    return read_graph(builder.model(source, last))
+    return with_metadata(builder.model(source, last))
+
+
+def with_metadata(model):
+    """The file with widths that it starts with."""
+    tree, layers = load_model(model), [op.name for op in read_graph(model).ops if op.has_weights]
+    content = encode_metadata(TrainingMetadata(layers=tuple(LayerTraining(name, 8) for name in layers)))
+    tree.buffers.append(schema().BufferT(data=np.frombuffer(content, np.uint8)))
+    tree.metadata = [schema().MetadataT(name=METADATA_NAME.encode(), buffer=len(tree.buffers) - 1)]
+    return pack_model(tree)
 
 
 def room(graph):
@@ -101,8 +111,8 @@ class Swinging(Case):
 CASES = {
     "dense, truncated": (dense("truncate"), 3.0, room(dense("truncate")) + 40),
     "mixed": (mixed(), 3.0, room(mixed()) + 12),
-    "spread": (spread(), 3.0, None),
-    "branches": (branched(), 10.0, None),
+    "spread": (read_graph(spread_model()), 3.0, None),
+    "branches": (branched(), 3.0, None),
 }
 
 
@@ -181,9 +191,8 @@ def test_what_was_learnt_is_read_back(swinging):
 
 def test_the_tuned_file_computes_what_the_device_computes(tmp_path):
     """Scales that moved and new widths travel back in the .tflite, which TFLite-Micro runs to the same bytes."""
-    model = exported("6 bits")
-    options = AdaptationOptions("2:8", interval=5, t_min=3.0)
-    case = Swinging(tmp_path, read_graph(model), "all", steps=60, adaptation=options)
+    model = spread_model()
+    case = case_of(tmp_path, "spread")
     octaves = case.trainer.adapter.octaves.values()
     assert any(octaves)
     tuned = tuned_model(model, case.graph, case.memory, case.learnt)

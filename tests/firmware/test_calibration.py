@@ -11,6 +11,7 @@ from rct_tflite.emulator.finder import available_emulators
 from rct_tflite.energy.calibration.schedule import COMPUTE, KINDS, SCHEDULE_FILE, read_schedule
 from rct_tflite.errors import TargetError, ToolchainError
 from rct_tflite.firmware.calibration import PHASES_FILE, BenchmarkOptions, write_benchmark
+from rct_tflite.firmware.project import CORTEX_M, port_of
 from rct_tflite.firmware.toolchain import CORES, available_toolchains, find_toolchain
 from rct_tflite.spec.target import OP_CLASSES
 from rct_tflite.spec.target_file import find_target
@@ -62,7 +63,7 @@ def test_every_emulator_counts_the_same(tmp_path):
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("core", [core for core in CORES if port_of(core) == CORTEX_M])
 @pytest.mark.parametrize("toolchain", [toolchain.name for toolchain in available_toolchains(TARGET.core)])
 def test_board_code_compiles_for_every_core(core, toolchain, benchmark, tmp_path):
     firmware = benchmark.folder / "firmware"
@@ -106,6 +107,10 @@ def test_same_options_give_the_same_files(benchmark, tmp_path):
     assert files(again.folder) == files(benchmark.folder)
 
 
-def test_a_core_that_is_not_built_for(tmp_path):
-    with pytest.raises((TargetError, ToolchainError)):
-        write_benchmark(tmp_path, replace(TARGET, core="xtensa"), BenchmarkOptions())
+@pytest.mark.parametrize(
+    ("core", "error", "message"),
+    [("xtensa", ToolchainError, "Unknown core.*xtensa"), ("rv32imc", TargetError, "on a Cortex-M only.*rv32imc")],
+)
+def test_a_core_that_is_not_built_for(tmp_path, core, error, message):
+    with pytest.raises(error, match=message):
+        write_benchmark(tmp_path, replace(TARGET, core=core), BenchmarkOptions())

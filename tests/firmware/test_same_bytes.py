@@ -1,7 +1,5 @@
 """NumPy, the PC and the emulated core learn the same bytes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -32,14 +30,6 @@ def test_host_learns_the_bytes_of_the_reference(case):
 @pytest.mark.parametrize(("toolchain", "emulator"), EMULATED, ids=[f"{t}-{e.name}" for t, e in EMULATED])
 def test_emulated_core_learns_the_bytes_of_the_reference(case, toolchain, emulator):
     assert case.learn(emulated_runner(emulator, case.build(TARGET.core, toolchain).image)) == case.learnt
-
-
-@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33"])
-def test_other_cores_learn_the_bytes_of_the_reference(tmp_path, core):
-    graph = GraphBuilder((4, 4, 2)).conv(4, bits=6, per_channel=True).max_pool().reshape(16).dense(3, bits=3).graph()
-    case = Case(tmp_path, graph, "all", dataclasses.replace(TARGET, core=core))
-    emulator = available_emulators(core)[0]
-    assert case.learn(emulated_runner(emulator, case.build(core).image)) == case.learnt
 
 
 def test_names_that_are_alike_in_c(tmp_path):

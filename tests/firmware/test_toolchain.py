@@ -34,7 +34,7 @@ int main(void)
 
 ARM = [*available_toolchains("cortex-m7")]
 HOSTS = [*available_toolchains(HOST)]
-EVERY = [*ARM, *HOSTS]
+EVERY = [*ARM, *available_toolchains("rv32imc"), *HOSTS]
 
 
 def by_name(toolchain):
@@ -46,16 +46,17 @@ def build(toolchain, folder, *, source=SOURCE, ram_bytes=1 << 16, buffer_bytes=6
     folder.mkdir(parents=True, exist_ok=True)
     main = folder / "main.c"
     main.write_text(source)
-    port, script = TEMPLATES / "ports" / "host", None
+    port, script = [*(TEMPLATES / "ports" / "host").glob("*.[ch]")], None
     if toolchain.core != HOST:
         unused = Quantity(1.0, 1.0, 1.0, "derived", "test")
         flash, ram = Memory(0, 1 << 16), Memory(0x20000000, ram_bytes)
         target = Target("test", "", toolchain.core, flash, ram, 1024, unused, unused, unused)
-        port, script = CORTEX_M, folder / "link.ld"
-        script.write_text(jinja2.Template((port / "link.ld.j2").read_text()).render(target=target))
-    copies = [folder / path.name for path in sorted(port.glob("*.[ch]"))]
-    for copy in copies:
-        copy.write_bytes((port / copy.name).read_bytes())
+        start = CORTEX_M if toolchain.core.startswith("cortex-m") else TEMPLATES / "ports" / "riscv"
+        port, script = [start / "startup.c", *CORTEX_M.glob("semihosting.*")], folder / "link.ld"
+        script.write_text(jinja2.Template((CORTEX_M / "link.ld.j2").read_text()).render(target=target))
+    copies = [folder / path.name for path in sorted(port)]
+    for copy, path in zip(copies, sorted(port), strict=True):
+        copy.write_bytes(path.read_bytes())
     sources = [main, *(copy for copy in copies if copy.suffix == ".c")]
     defines = [f"BUFFER_BYTES={buffer_bytes}", "EXIT_CODE=42"]
     image = folder / "out" / "image"
@@ -144,6 +145,7 @@ def test_unknown_names(core, name):
         ("cortex-m7", "auto", r"arm-none-eabi-gcc on PATH or the package ziglang.*gcc-arm-none-eabi"),
         ("cortex-m7", "zig", r"Expected the package ziglang\..*rct-tflite\[emulate\]"),
         ("cortex-m7", "gcc", r"Expected arm-none-eabi-gcc on PATH\..*rct-tflite\[emulate\]"),
+        ("rv32imc", "auto", r"Expected the package ziglang\. Received: none\. Install it: pip"),
         (HOST, "auto", r"cc, gcc or clang on PATH or.*Debian packages gcc,"),
     ],
 )

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from rct_tflite.errors import UnsupportedLayerError
 from rct_tflite.planning.selection import select
@@ -15,94 +14,10 @@ from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import Activation, OpKind, SoftmaxOptions
 from rct_tflite.spec.training_plan import Loss
 from rct_tflite.tflite.reader import read_graph
-from tests.float_network import real
+from tests.autodiff import float_gradients
 from tests.graphs import GraphBuilder
 from tests.keras_networks import BRANCHES, converted
 from tests.reference.test_gradients import RecordingTrainer, cosine, quantise
-
-FUNCTIONS = {
-    OpKind.RELU: tf.nn.relu,
-    OpKind.RELU6: tf.nn.relu6,
-    OpKind.TANH: tf.tanh,
-    OpKind.LOGISTIC: tf.sigmoid,
-    OpKind.HARD_SWISH: lambda x: x * tf.nn.relu6(x + 3) / 6,
-    OpKind.QUANTIZE: tf.identity,
-    OpKind.SOFTMAX: tf.identity,  # the loss takes logits
-    OpKind.ADD: tf.add,
-    OpKind.SUB: tf.subtract,
-    OpKind.MUL: tf.multiply,
-    OpKind.MAX_POOL_2D: lambda x, **options: tf.nn.max_pool2d(x, **options),
-    OpKind.AVERAGE_POOL_2D: lambda x, **options: tf.nn.avg_pool2d(x, **options),
-}
-
-
-def run_weighted(graph, op, x, weights):
-    o = op.options
-    if op.kind is OpKind.FULLY_CONNECTED:
-        return tf.linalg.matvec(weights, tf.reshape(x, (1, -1)))
-    strides = (1, o.stride_h, o.stride_w, 1)
-    if op.kind is OpKind.CONV_2D:
-        return tf.nn.conv2d(x, tf.transpose(weights, (1, 2, 3, 0)), strides, o.padding.name)
-    if op.kind is OpKind.TRANSPOSE_CONV:
-        kernel, shape = tf.transpose(weights, (1, 2, 0, 3)), graph.tensors[op.output].shape
-        return tf.nn.conv2d_transpose(x, kernel, shape, strides, o.padding.name)
-    kernel = tf.reshape(weights, (*weights.shape[1:3], x.shape[3], -1))
-    return tf.nn.depthwise_conv2d(x, kernel, strides, o.padding.name)
-
-
-def run(graph, op, operands, weights, bias):
-    o, x = op.options, operands[0]
-    if op.has_weights:
-        return run_weighted(graph, op, x, weights) + bias
-    match op.kind:
-        case OpKind.RESHAPE:
-            return tf.reshape(x, graph.tensors[op.output].shape)
-        case OpKind.CONCATENATION:
-            return tf.concat(operands, o.axis)
-        case OpKind.PAD:
-            return tf.pad(x, o.cells)
-        case OpKind.MEAN:
-            return tf.reshape(tf.reduce_mean(x, (1, 2)), graph.tensors[op.output].shape)
-        case OpKind.LEAKY_RELU:
-            return tf.nn.leaky_relu(x, o.alpha)
-        case OpKind.MAX_POOL_2D | OpKind.AVERAGE_POOL_2D:
-            window = {"ksize": (o.filter_h, o.filter_w), "strides": (o.stride_h, o.stride_w)}
-            return FUNCTIONS[op.kind](x, **window, padding=o.padding.name)
-    return FUNCTIONS[op.kind](*operands)
-
-
-def float_gradients(graph, network, values, label):
-    """Gradients of the weights and biases at the activations that the integers have."""
-    parameters = {}
-    for op in graph.ops:
-        if op.has_weights:
-            weights, bias = (graph.tensors[i] for i in op.inputs[1:])
-            integers = graph.weights_of_rows(op, network.weights[op.name])
-            q = weights.quantization
-            shape = [1] * integers.ndim
-            shape[q.axis if q.scales.size > 1 else 0] = q.scales.size
-            kernel = integers * q.scales.astype(float).reshape(shape)
-            parameters[op.name] = tf.Variable(kernel), tf.Variable(real(bias, network.biases[op.name]))
-    with tf.GradientTape() as tape:
-        floats = {graph.input: tf.constant(real(graph.tensors[graph.input], values[graph.input]))}
-        for op in graph.ops:
-            operands = op.inputs[:1] if op.has_weights else op.inputs
-            inputs = [
-                floats[i] if i in floats else tf.constant(real(graph.tensors[i], graph.tensors[i].data))
-                for i in operands
-            ]
-            y = run(graph, op, inputs, *parameters.get(op.name, (None, None)))
-            activation = getattr(op.options, "activation", Activation.NONE)
-            y = {Activation.RELU: tf.nn.relu, Activation.RELU6: tf.nn.relu6}.get(activation, tf.identity)(y)
-            seen = real(graph.tensors[op.output], values[op.output])
-            if activation is not Activation.NONE:  # a value that the integers round to the bound has no slope
-                y = tf.where(seen > 0, y, tf.stop_gradient(y))
-            floats[op.output] = (
-                y if op.output == graph.output and op.kind is OpKind.SOFTMAX else y + tf.stop_gradient(seen - y)
-            )
-        logits = tf.reshape(floats[loss_tensor(graph, Loss.SOFTMAX_CROSS_ENTROPY)], (1, -1))
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits([label], logits)
-    return dict(zip(parameters, tape.gradient(loss, list(parameters.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", BRANCHES)

@@ -26,9 +26,10 @@ class RecordingTrainer(ReferenceTrainer):
         c = self.constants[op.name]
         scales = [self.network.graph.tensors[i].quantization.scales.astype(float) for i in op.inputs[1:]]
         gradients = self.weight_gradients(op, value, error)
+        exponents = error.exponent - self.gradient_bits(op), error.exponent
         self.seen[op.name] = [
-            (g.T * step.mantissa * 2.0 ** -(step.shift + error.exponent) * scale / RATE).T
-            for g, step, scale in zip(gradients, (c.weight_step, c.bias_step), scales, strict=True)
+            (g.T * step.mantissa * 2.0 ** -(step.shift + exponent) * scale / self.plan.learning_rate).T
+            for g, step, scale, exponent in zip(gradients, (c.weight_step, c.bias_step), scales, exponents, strict=True)
         ]
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from rct_tflite.planning.options import read_schedule
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.training_plan import TrainingPlan
 from tests.graphs import conv_digits, dense_digits
 
@@ -42,6 +44,22 @@ def test_accuracy_rises(digits, graph, learning_rate, rounding, expected):
     for image, label in zip(images[:TRAIN], labels[:TRAIN], strict=True):
         trainer.step(image, int(label))
     assert accuracy() > expected
+
+
+@pytest.mark.parametrize(
+    ("options", "learning_rate", "expected"),
+    [
+        (StepOptions(momentum=230), 0.01, 0.8),
+        (StepOptions(accumulate=4, momentum=192, schedule=read_schedule("cosine:1200")), 0.08, 0.8),
+    ],
+)
+def test_held_gradients_learn(digits, options, learning_rate, expected):
+    graph, (images, labels) = dense_digits(), digits
+    plan = TrainingPlan(("layer0", "layer1"), learning_rate, Rounding.STOCHASTIC, options=options)
+    trainer = ReferenceTrainer(graph, plan)
+    for image, label in zip(images[:TRAIN], labels[:TRAIN], strict=True):
+        trainer.step(image, int(label))
+    assert (trainer.network.run(images[TRAIN:]).argmax(axis=-1) == labels[TRAIN:]).mean() > expected
 
 
 def test_what_is_frozen_stays(digits):

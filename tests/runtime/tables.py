@@ -30,6 +30,7 @@ class Weights(ctypes.Structure):
         ("depth", c_uint16),
         ("row_bytes", c_uint16),
         ("bits", c_uint8),
+        ("split", c_void_p),
     )
 
 
@@ -61,6 +62,7 @@ class Learn(ctypes.Structure):
         ("bias_step", StepMultiplier),
         ("bias_limit", c_int32),
         ("stochastic", c_bool),
+        ("biases_only", c_bool),
     )
 
 

@@ -1,8 +1,11 @@
 """`.tflite` files of one op each, or a few, written straight into the schema: any scales, shapes and constants."""
 
+import dataclasses
+
 import numpy as np
 
-from rct_tflite.spec.graph import OpKind
+from rct_tflite.spec.graph import LayerTraining, OpKind, TrainingMetadata
+from rct_tflite.spec.quantization import top
 from rct_tflite.tflite.flatfile import pack_model, schema
 from rct_tflite.tflite.reader import read_graph
 
@@ -113,3 +116,35 @@ def branched():
     fourth = builder.op(OpKind.MUL, [third, third], Quantised(image, 0.1))
     joined = builder.op(OpKind.CONCATENATION, [third, fourth, first], Quantised((1, 6, 6, 12), 0.1), axis=3)
     return read_graph(builder.model(source, builder.op(OpKind.RELU, [joined], Quantised((1, 6, 6, 12), 0.1))))
+
+
+def separable(bits=8):
+    """A depthwise and a transposed convolution, padding, a mean, and activations of their own."""
+    random, builder = np.random.default_rng(bits), ModelBuilder()
+    same, valid, relu = {"padding": 0}, {"padding": 1}, {"fusedActivationFunction": 1}
+    dilation = {"dilationHFactor": 1, "dilationWFactor": 1}
+
+    def weights(shape, axis=0):
+        limit = top(bits)
+        scales = random.uniform(0.5, 1.0, shape[axis]) / (limit * np.sqrt(np.prod(shape) / shape[axis]))
+        return Quantised.constant(random.integers(-limit, limit + 1, shape).astype(np.int8), 2 * scales, axis=axis)
+
+    source = builder.tensor(Quantised((1, 7, 5, 3), 0.02))
+    depthwise = {**same, **relu, **dilation, "strideH": 2, "strideW": 1, "depthMultiplier": 2}
+    wide = Quantised((1, 4, 5, 6), 0.03, -100)
+    x = builder.op(OpKind.DEPTHWISE_CONV_2D, [source, weights((1, 3, 3, 6), 3)], wide, **depthwise)
+    x = builder.op(OpKind.LEAKY_RELU, [x], Quantised(wide.shape, 0.03, -90), alpha=0.2)
+    pointwise = {**valid, **dilation, "strideH": 1, "strideW": 1, "fusedActivationFunction": 0}
+    x = builder.op(OpKind.CONV_2D, [x, weights((4, 1, 1, 6))], Quantised((1, 4, 5, 4), 0.03), **pointwise)
+    cells = Quantised.constant(np.array([(0, 0), (0, 1), (1, 0), (0, 0)], np.int32))
+    x = builder.op(OpKind.PAD, [x, cells], Quantised((1, 5, 6, 4), 0.03))
+    shape = Quantised.constant(np.array((1, 10, 12, 3), np.int32))
+    up = {**same, "strideH": 2, "strideW": 2}
+    x = builder.op(OpKind.TRANSPOSE_CONV, [shape, weights((3, 3, 2, 4)), x], Quantised((1, 10, 12, 3), 0.03), **up)
+    x = builder.op(OpKind.HARD_SWISH, [x], Quantised((1, 10, 12, 3), 0.03, -100))
+    x = builder.op(OpKind.MEAN, [x, Quantised.constant(np.array([1, 2], np.int32))], Quantised((1, 3), 0.01))
+    dense = {"fusedActivationFunction": 0}
+    x = builder.op(OpKind.FULLY_CONNECTED, [x, weights((4, 3))], Quantised((1, 4), 0.02), **dense)
+    graph = read_graph(builder.model(source, x))
+    layers = tuple(LayerTraining(op.name, bits) for op in graph.ops if op.has_weights)
+    return dataclasses.replace(graph, training=TrainingMetadata(layers))

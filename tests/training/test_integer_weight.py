@@ -190,3 +190,5 @@ def test_activation_range_follows_and_clamps():
         tape.watch(inputs)
         outputs = tf.reduce_sum(layer(inputs))
     assert tape.gradient(outputs, inputs).numpy().tolist() == [[1.0, 1.0, 0.0]]
+    layer(x * 4, training=True)
+    assert float(layer.maximum) == 12.0  # widens at once

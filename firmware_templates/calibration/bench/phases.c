@@ -56,20 +56,20 @@ static rct_backward_t backward;
 
 static const rct_conv_2d_t conv_3x3 = {
     .window = {SIDE, SIDE, CONV_CHANNELS, SIDE, SIDE, CHANNELS, 3, 3, 1, 1, 1, 1},
-    .weights = {conv_rows, bias, CHANNELS, 9 * CONV_CHANNELS, 9 * CONV_CHANNELS, 8},
+    .weights = {conv_rows, bias, CHANNELS, 9 * CONV_CHANNELS, 9 * CONV_CHANNELS, 8, NULL},
     .input_zero_point = 5,
     .requant = REQUANT,
 };
 
 static const rct_conv_2d_t conv_1x1 = {
     .window = {SIDE, SIDE, CHANNELS, SIDE, SIDE, CHANNELS, 1, 1, 1, 1, 0, 0},
-    .weights = {point_rows, bias, CHANNELS, CHANNELS, CHANNELS, 8},
+    .weights = {point_rows, bias, CHANNELS, CHANNELS, CHANNELS, 8, NULL},
     .input_zero_point = 5,
     .requant = REQUANT,
 };
 
 static const rct_fully_connected_t dense = {
-    .weights = {dense_rows, bias, UNITS, DEPTH, DEPTH, 8},
+    .weights = {dense_rows, bias, UNITS, DEPTH, DEPTH, 8, NULL},
     .input_zero_point = 5,
     .requant = REQUANT,
 };
@@ -81,7 +81,7 @@ static const rct_pool_2d_t pool = {
 };
 
 static const rct_fully_connected_t taught = {
-    .weights = {taught_rows, taught_bias, TAUGHT, DEPTH, DEPTH, 8},
+    .weights = {taught_rows, taught_bias, TAUGHT, DEPTH, DEPTH, 8, NULL},
     .input_zero_point = 5,
     .requant = REQUANT,
 };

@@ -1,4 +1,5 @@
-/* rct_port.h by Arm semihosting: reads request.bin, writes response.bin, opens each when first used. */
+/* rct_port.h by semihosting, Arm's and RISC-V's, which took over Arm's operations: reads request.bin, writes
+ * response.bin, opens each when first used. */
 #include "rct_port.h"
 #include "semihosting.h"
 
@@ -33,10 +34,26 @@ static stream_t streams[] = {
 /* One call of the debugger or emulator: `argument` points to a block of words, or to text. */
 static int32_t call(uint32_t operation, const void *argument)
 {
+#ifdef __riscv
+    register uint32_t a0 __asm("a0") = operation;
+    register const void *a1 __asm("a1") = argument;
+    __asm volatile(".balign 16\n\t" /* the three lie in one page */
+                   ".option push\n\t"
+                   ".option norvc\n\t"
+                   "slli x0, x0, 31\n\t"
+                   "ebreak\n\t"
+                   "srai x0, x0, 7\n\t"
+                   ".option pop"
+                   : "+r"(a0)
+                   : "r"(a1)
+                   : "memory");
+    return (int32_t)a0;
+#else
     register uint32_t r0 __asm("r0") = operation;
     register const void *r1 __asm("r1") = argument;
     __asm volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
     return (int32_t)r0;
+#endif
 }
 
 static bool open_stream(stream_t *stream)

@@ -1,6 +1,7 @@
-/* Bit-widths that follow the training: what is observed, and when widths change (ARITHMETIC.md 7). */
+/* Bit-widths that follow the training: what is observed, and when widths change (ARITHMETIC.md 10). */
 #include "adapt.h"
 #include "integers.h"
+#include "learn_channel.h"
 #include "pack.h"
 #include "update.h"
 
@@ -70,7 +71,9 @@ void rct_adapt(const rct_adaptation_t *adaptation, rct_backward_t *backward)
     }
 }
 
-uint64_t rct_asked(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total, int32_t exponent)
+/* Steps that a channel's weights are asked for by gradients whose magnitudes add up to `total`. */
+static uint64_t asked(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total,
+                      int32_t exponent)
 {
     const rct_step_t step = rct_step(&learn->weight_step, channel, exponent);
     const uint64_t limit = (uint64_t)depth << LARGEST_BITS;
@@ -83,13 +86,16 @@ uint64_t rct_asked(const rct_learn_t *learn, int32_t channel, int32_t depth, uin
     return steps < limit ? steps : limit;
 }
 
-uint64_t rct_asked_by_sums(const rct_grad_t *grad, int32_t channel, int32_t depth, int32_t exponent)
+void rct_observed_learn_channel(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
+                                int32_t bias_gradient, rct_backward_t *backward)
 {
+    const rct_bound_t *bound = (const rct_bound_t *)(const void *)grad->learn;
     uint64_t total = 0;
-    for (int32_t k = 0; k < depth; k++) {
+    for (int32_t k = 0; k < shape->depth; k++) {
         total += (uint32_t)rct_magnitude(grad->sums[k]);
     }
-    return rct_asked(grad->learn, channel, depth, total, exponent);
+    *bound->asked += asked(grad->learn, channel, shape->depth, total, backward->exponent);
+    rct_learn_channel(shape, grad, channel, bias_gradient, backward);
 }
 
 /* The gradient of weight k is error * (input[k] - zero_point): one sum serves all channels. */
@@ -104,7 +110,7 @@ static void observe_fully_connected(const rct_bound_t *bound, const int8_t *inpu
     }
     for (int32_t channel = 0; channel < op->weights.channels; channel++) {
         const uint32_t gradients = (uint32_t)rct_magnitude(error[channel]) * total;
-        *bound->asked += rct_asked(&bound->learn, channel, depth, gradients, exponent);
+        *bound->asked += asked(&bound->learn, channel, depth, gradients, exponent);
     }
 }
 

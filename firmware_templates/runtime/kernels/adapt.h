@@ -1,4 +1,4 @@
-/* What the parts of the adaptation share (ARITHMETIC.md 7). */
+/* What the parts of the adaptation share (ARITHMETIC.md 10). */
 #ifndef RCT_KERNELS_ADAPT_H
 #define RCT_KERNELS_ADAPT_H
 
@@ -9,12 +9,9 @@
 /* The tables of a layer for its backward pass, with the present width. */
 void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound);
 
-/* Steps that a channel's weights are asked for by gradients whose magnitudes add up to `total`. */
-uint64_t rct_asked(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total,
-                   int32_t exponent);
-
-/* The same by grad->sums, (depth). */
-uint64_t rct_asked_by_sums(const rct_grad_t *grad, int32_t channel, int32_t depth, int32_t exponent);
+/* rct_learn_channel() of a bound layer, observed. */
+void rct_observed_learn_channel(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
+                                int32_t bias_gradient, rct_backward_t *backward);
 
 /* The exported weights of a layer: their shape does not change. */
 const rct_weights_t *rct_exported(const rct_adapted_layer_t *layer);

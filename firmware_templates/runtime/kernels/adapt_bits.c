@@ -1,4 +1,4 @@
-/* Which layers get a bit and which give one back: the policy of bit_decision.py, ARITHMETIC.md 7. */
+/* Which layers get a bit and which give one back: the policy of bit_decision.py, ARITHMETIC.md 10. */
 #include "adapt.h"
 
 #define HYSTERESIS 4 /* how much richer than the served one a layer must be to pay for it */

@@ -1,4 +1,4 @@
-/* Where the parameters of a layer lie, and their repacking in place (ARITHMETIC.md 7). */
+/* Where the parameters of a layer lie, and their repacking in place (ARITHMETIC.md 10). */
 #include "adapt.h"
 #include "integers.h"
 #include "pack.h"

@@ -81,15 +81,25 @@ static void run_four(const rct_conv_2d_t *op, const int8_t *input, int32_t chann
     }
 }
 
+static void run_ones(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int32_t channel, int32_t end,
+                     int8_t *output)
+{
+    for (; channel < end; channel++) {
+        const int8_t *weights = rct_weights_run(&op->weights, channel, 0, op->weights.depth, row);
+        run_channel(op, weights, input, channel, output);
+    }
+}
+
 void rct_conv_2d(const rct_conv_2d_t *op, const int8_t *input, int8_t *row, int8_t *output)
 {
     const int32_t channels = op->window.out_channels;
     int32_t channel = 0;
     for (; op->weights.bits == 8 && channel < channels - 3; channel += 4) {
-        run_four(op, input, channel, output);
+        if (rct_weights_in_line(&op->weights, channel)) {
+            run_four(op, input, channel, output);
+        } else {
+            run_ones(op, input, row, channel, channel + 4, output);
+        }
     }
-    for (; channel < channels; channel++) {
-        const int8_t *weights = rct_weights_run(&op->weights, channel, 0, op->weights.depth, row);
-        run_channel(op, weights, input, channel, output);
-    }
+    run_ones(op, input, row, channel, channels, output);
 }

@@ -1,7 +1,7 @@
 /* CONV_2D, backward. */
 #include "../rct.h"
-#include "adapt.h"
 #include "gain.h"
+#include "gradient.h"
 #include "integers.h"
 #include "learn_channel.h"
 #include "pack.h"
@@ -10,7 +10,8 @@
 /* ---- input error: for each input pixel, what every output that it fed hands back ------------------- */
 
 /* What one output pixel hands back through filter cell number `cell`. */
-static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t cell)
+static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                       int32_t cell)
 {
     const int32_t in_channels = op->window.in_channels;
     int32_t *restrict sums = grad->sums;
@@ -28,7 +29,7 @@ static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const in
 }
 
 /* Sums of input pixel (y, x) over all outputs that it fed. */
-static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t y,
+static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error, int32_t y,
                       int32_t x)
 {
     const rct_window_t *window = &op->window;
@@ -54,8 +55,8 @@ static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int
 }
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
-static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                                 int32_t shift, int8_t *input_error)
+static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                                 int32_t shift, rct_error_t *input_error)
 {
     const rct_window_t *window = &op->window;
     const int32_t *sums = grad->sums;
@@ -72,8 +73,8 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -87,8 +88,8 @@ static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const
 /* ---- update: the gradient of one row at a time ------------------------------------------------------ */
 
 /* Adds the share of one output pixel to the gradient of a row. */
-RCT_INLINE void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input,
-                          int32_t error, int32_t *gradient)
+static void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input, int32_t error,
+                      int32_t *gradient)
 {
     const int32_t in_channels = op->window.in_channels;
     const int32_t zero_point = op->input_zero_point;
@@ -108,10 +109,11 @@ RCT_INLINE void add_pixel(const rct_conv_2d_t *op, const rct_cells_t *cells, con
 }
 
 /* The gradient of a channel's row into `gradient` and that of its bias; false where every error is 0. */
-RCT_INLINE bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
-                             int32_t *gradient, int32_t *bias_gradient)
+static bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const rct_error_t *error,
+                         int32_t *gradient, int32_t *bias_gradient)
 {
     const rct_window_t *window = &op->window;
+    const int32_t shift = rct_gradient_shift(error, window->out_h * window->out_w, window->out_channels);
     bool touched = false;
     *bias_gradient = 0;
     for (int32_t y = 0; y < window->out_h; y++) {
@@ -124,51 +126,33 @@ RCT_INLINE bool row_gradient(const rct_conv_2d_t *op, const int8_t *input, const
             }
             touched = true;
             const rct_cells_t cells = rct_cells(window, y, x);
-            add_pixel(op, &cells, input, *error, gradient);
+            add_pixel(op, &cells, input, rct_gradient_error(*error, shift), gradient);
             *bias_gradient += *error;
         }
+    }
+    if (touched) {
+        rct_gradient_in_8_bits(gradient, op->weights.depth, shift);
     }
     return touched;
 }
 
-/* Updates every row; what they are asked for is added to `*asked`, NULL where nobody observes it. */
-RCT_INLINE void learn_rows(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                           const int8_t *error, rct_backward_t *backward, uint64_t *asked)
-{
-    for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
-        int32_t bias_gradient;
-        if (!row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
-            continue;
-        }
-        if (asked) {
-            *asked += rct_asked_by_sums(grad, channel, op->weights.depth, backward->exponent);
-        }
-        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
-    }
-}
-
 void rct_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                      const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                      const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    if (grad->learn) {
-        learn_rows(op, grad, input, error, backward, NULL);
+#if RCT_SPLIT_ROWS
+    const int32_t positions = op->window.out_h * op->window.out_w;
+#endif
+    for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
+        int32_t bias_gradient;
+#if RCT_SPLIT_ROWS
+        if (rct_learn_bias(&op->weights, grad, channel, &error[channel], positions, backward)) {
+            continue;
+        }
+#endif
+        if (row_gradient(op, input, &error[channel], grad->sums, &bias_gradient)) {
+            rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
+        }
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
-}
-
-void rct_adapted_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
-                              const int8_t *error, rct_backward_t *backward, int8_t *input_error)
-{
-    rct_bound_t bound;
-    rct_bind_grad(adaptation, layer, &bound);
-    backward->exponent += bound.octave;
-    const int32_t exponent = backward->exponent;
-    bound.grad.learn = NULL; /* the input error alone, with the weights of before */
-    rct_conv_2d_grad(&bound.op.conv_2d, &bound.grad, input, error, backward, input_error);
-    const int32_t passed = backward->exponent - 2 * bound.octave;
-    bound.grad.learn = &bound.learn;
-    backward->exponent = exponent;
-    learn_rows(&bound.op.conv_2d, &bound.grad, input, error, backward, bound.asked);
-    backward->exponent = passed;
 }

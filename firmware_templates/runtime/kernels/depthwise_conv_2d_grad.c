@@ -1,7 +1,7 @@
 /* DEPTHWISE_CONV_2D, backward. */
 #include "../rct.h"
-#include "adapt.h"
 #include "gain.h"
+#include "gradient.h"
 #include "integers.h"
 #include "learn_channel.h"
 #include "pack.h"
@@ -10,7 +10,7 @@
 /* ---- input error: for each input element, what every output that it fed hands back ------------------ */
 
 /* What the outputs of one channel hand back to input pixel (y, x); `error` is at the channel. */
-static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, const int8_t *error,
+static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, const rct_error_t *error,
                            const rct_error_scale_t *scale, int32_t channel, int32_t y, int32_t x)
 {
     const int32_t below = y + window->pad_top;
@@ -34,8 +34,8 @@ static int32_t sum_outputs(const rct_window_t *window, const int8_t *weights, co
 }
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
-static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                                 int32_t shift, int8_t *input_error)
+static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                                 int32_t shift, rct_error_t *input_error)
 {
     const rct_window_t *window = &op->window;
     const int32_t multiplier = window->out_channels / window->in_channels;
@@ -57,8 +57,8 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -73,8 +73,8 @@ static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const
 
 /* Adds the share of one output to the gradient of a row; `input` is at the channel of the image's first
  * pixel. */
-RCT_INLINE void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input,
-                           int32_t error, int32_t *gradient)
+static void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, const int8_t *input, int32_t error,
+                       int32_t *gradient)
 {
     const int32_t pixel = op->window.in_channels;
     const int32_t columns = cells->last_column - cells->first_column;
@@ -90,10 +90,11 @@ RCT_INLINE void add_output(const rct_conv_2d_t *op, const rct_cells_t *cells, co
 }
 
 /* The gradient of a channel's row into `gradient`; returns that of its bias. */
-RCT_INLINE int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
-                                int32_t *gradient)
+static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const rct_error_t *error,
+                            int32_t *gradient)
 {
     const rct_window_t *window = &op->window;
+    const int32_t shift = rct_gradient_shift(error, window->out_h * window->out_w, window->out_channels);
     int32_t bias_gradient = 0;
     for (int32_t k = 0; k < op->weights.depth; k++) {
         gradient[k] = 0;
@@ -102,52 +103,32 @@ RCT_INLINE int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, co
         for (int32_t x = 0; x < window->out_w; x++, error += window->out_channels) {
             if (*error != 0) {
                 const rct_cells_t cells = rct_cells(window, y, x);
-                add_output(op, &cells, input, *error, gradient);
+                add_output(op, &cells, input, rct_gradient_error(*error, shift), gradient);
                 bias_gradient += *error;
             }
         }
     }
+    rct_gradient_in_8_bits(gradient, op->weights.depth, shift);
     return bias_gradient;
 }
 
-/* Updates every row; what they are asked for is added to `*asked`, NULL where nobody observes it. */
-RCT_INLINE void learn_rows(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                           const int8_t *error, rct_backward_t *backward, uint64_t *asked)
-{
-    const int32_t multiplier = op->window.out_channels / op->window.in_channels;
-    for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
-        const int32_t bias_gradient =
-            row_gradient(op, &input[channel / multiplier], &error[channel], grad->sums);
-        if (asked) {
-            *asked += rct_asked_by_sums(grad, channel, op->weights.depth, backward->exponent);
-        }
-        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
-    }
-}
-
 void rct_depthwise_conv_2d_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                                const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                                const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    if (grad->learn) {
-        learn_rows(op, grad, input, error, backward, NULL);
+    const int32_t multiplier = op->window.out_channels / op->window.in_channels;
+#if RCT_SPLIT_ROWS
+    const int32_t positions = op->window.out_h * op->window.out_w;
+#endif
+    for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
+#if RCT_SPLIT_ROWS
+        if (rct_learn_bias(&op->weights, grad, channel, &error[channel], positions, backward)) {
+            continue;
+        }
+#endif
+        const int32_t bias_gradient =
+            row_gradient(op, &input[channel / multiplier], &error[channel], grad->sums);
+        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
-}
-
-void rct_adapted_depthwise_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer,
-                                        const int8_t *input, const int8_t *error, rct_backward_t *backward,
-                                        int8_t *input_error)
-{
-    rct_bound_t bound;
-    rct_bind_grad(adaptation, layer, &bound);
-    backward->exponent += bound.octave;
-    const int32_t exponent = backward->exponent;
-    bound.grad.learn = NULL; /* the input error alone, with the weights of before */
-    rct_depthwise_conv_2d_grad(&bound.op.conv_2d, &bound.grad, input, error, backward, input_error);
-    const int32_t passed = backward->exponent - 2 * bound.octave;
-    bound.grad.learn = &bound.learn;
-    backward->exponent = exponent;
-    learn_rows(&bound.op.conv_2d, &bound.grad, input, error, backward, bound.asked);
-    backward->exponent = passed;
 }

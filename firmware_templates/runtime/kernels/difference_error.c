@@ -9,7 +9,7 @@ static inline int32_t difference_at(const rct_target_loss_t *loss, int8_t output
 }
 
 bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, const int8_t *target,
-                          int8_t *error, rct_backward_t *backward)
+                          rct_error_t *error, rct_backward_t *backward)
 {
     int32_t peak = 0;
     for (int32_t i = 0; i < loss->count; i++) {
@@ -18,11 +18,9 @@ bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, c
     const int32_t bits = rct_bit_length((uint32_t)peak); /* at most 8 */
     for (int32_t i = 0; i < loss->count; i++) {
         const int32_t difference = difference_at(loss, output[i], target[i]);
-        const int32_t scaled =
-            bits > 7 ? rct_round_shift(difference, bits - 7) : difference * (1 << (7 - bits));
-        error[i] = rct_saturate_error(scaled);
+        error[i] = rct_loss_error(difference, bits);
     }
-    backward->exponent = 7 - bits;
-    backward->loss_exponent = 7 - bits;
+    backward->exponent = RCT_ERROR_BITS - 1 - bits;
+    backward->loss_exponent = RCT_ERROR_BITS - 1 - bits;
     return peak != 0;
 }

@@ -6,7 +6,7 @@
 #define DECAY     4 /* 1 % */
 #define PEAK_BITS 6 /* the largest error comes to lie in 64 to 127 */
 
-int32_t rct_error_shift(rct_gain_t gain, int32_t total_shift)
+int32_t rct_shift_to_8_bits(rct_gain_t gain, int32_t total_shift)
 {
     if (gain == RCT_GAIN_UNSET) {
         return 0;

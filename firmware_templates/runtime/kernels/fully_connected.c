@@ -112,9 +112,9 @@ static void run_pairs(const rct_fully_connected_t *op, const rct_requant_channel
     const int32_t offset = -op->input_zero_point;
     for (int32_t channel = 0; channel < weights->channels; channel += 2) {
         const int32_t count = rct_min(weights->channels - channel, 2);
-        const uint8_t *row = &weights->rows[(uint32_t)channel * weights->row_bytes];
-        pair_t pair = {{row, count == 2 ? row + weights->row_bytes : row},
-                       {weights->bias[channel], weights->bias[channel + count - 1]}};
+        const int32_t last = channel + count - 1;
+        pair_t pair = {{rct_weights_row(weights, channel), rct_weights_row(weights, last)},
+                       {weights->bias[channel], weights->bias[last]}};
         if (weights->bits == 6) {
             rct_fully_connected_dot_pair_6_bits(&pair, input, depth, offset);
         } else if (weights->bits == 4) {
@@ -130,7 +130,7 @@ void rct_fully_connected(const rct_fully_connected_t *op, const int8_t *input, i
 {
     (void)row; /* all ops with weights have one signature */
     const rct_requant_channel_t requant = rct_requant_channel(&op->requant, 0);
-    if (op->weights.bits == 8 && op->weights.channels >= 4) {
+    if (op->weights.bits == 8 && op->weights.channels >= 4 && !(RCT_SPLIT_ROWS && op->weights.split)) {
         run_fours(op, &requant, input, output);
     } else {
         run_pairs(op, &requant, input, output);

@@ -2,14 +2,15 @@
 #include "../rct.h"
 #include "gain.h"
 #include "integers.h"
+#include "learn_channel.h"
 #include "pack.h"
 #include "update.h"
 
 /* ---- input error: for each input, what every channel that it fed hands back ------------------------- */
 
 /* Sums of four inputs, from number `first` on. */
-RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
-                         int32_t first, bool is_packed, int32_t *restrict sums)
+RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                         const rct_error_t *error, int32_t first, bool is_packed, int32_t *restrict sums)
 {
     const int32_t bits = op->weights.bits;
     const int32_t channels = op->weights.channels;
@@ -44,26 +45,26 @@ RCT_INLINE void sum_four(const rct_fully_connected_t *op, const rct_error_scale_
 }
 
 RCT_APART void rct_fully_connected_grad_8_bits(const rct_fully_connected_t *op,
-                                               const rct_error_scale_t *scale, const int8_t *error,
+                                               const rct_error_scale_t *scale, const rct_error_t *error,
                                                int32_t first, int32_t *sums)
 {
     sum_four(op, scale, error, first, false, sums);
 }
 
 RCT_APART void rct_fully_connected_grad_packed(const rct_fully_connected_t *op,
-                                               const rct_error_scale_t *scale, const int8_t *error,
+                                               const rct_error_scale_t *scale, const rct_error_t *error,
                                                int32_t first, int32_t *sums)
 {
     sum_four(op, scale, error, first, true, sums);
 }
 
 /* The sum of one input. */
-static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t *scale, const int8_t *error,
-                       int32_t index)
+static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                       const rct_error_t *error, int32_t index)
 {
-    const uint8_t *row = op->weights.rows;
     int32_t sum = 0;
-    for (int32_t channel = 0; channel < op->weights.channels; channel++, row += op->weights.row_bytes) {
+    for (int32_t channel = 0; channel < op->weights.channels; channel++) {
+        const uint8_t *row = rct_weights_row(&op->weights, channel);
         const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
         sum += scaled * rct_read_weight(row, index, op->weights.bits);
     }
@@ -71,7 +72,7 @@ static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t 
 }
 
 /* Writes one error; returns the larger of `peak` and the magnitude of the sum. */
-static inline int32_t write_error(int32_t sum, int32_t shift, int32_t peak, int8_t *input_error)
+static inline int32_t write_error(int32_t sum, int32_t shift, int32_t peak, rct_error_t *input_error)
 {
     *input_error = rct_saturate_error(rct_round_shift(sum, shift));
     return rct_max(peak, rct_magnitude(sum));
@@ -79,12 +80,12 @@ static inline int32_t write_error(int32_t sum, int32_t shift, int32_t peak, int8
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
 static int32_t write_input_error(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
-                                 const int8_t *error, int32_t shift, int8_t *input_error)
+                                 const rct_error_t *error, int32_t shift, rct_error_t *input_error)
 {
     const int32_t depth = op->weights.depth;
     int32_t peak = 0;
     int32_t first = 0;
-    for (; first < depth - 3; first += 4) {
+    for (; !(RCT_SPLIT_ROWS && op->weights.split) && first < depth - 3; first += 4) {
         int32_t sums[4];
         if (op->weights.bits == 8) {
             rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
@@ -101,8 +102,8 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
     return peak;
 }
 
-static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -113,30 +114,50 @@ static int32_t pass_error(const rct_fully_connected_t *op, const rct_grad_t *gra
     return shift;
 }
 
+/* Errors of 16 bits are multiplied with the step before they meet an input, and lose 8 bits then: the product
+ * with an input fits 32 bits as with errors of 8. */
+static inline uint32_t update_weights(const rct_row_t *row, const int8_t *input, int32_t zero_point,
+                                      int32_t error, uint32_t random)
+{
+#if RCT_ERROR_BITS == 16
+    const int32_t factor = rct_round_shift(error * row->step.mantissa, 8);
+    rct_row_t scaled = *row;
+    scaled.step.mantissa = 1;
+    return factor == 0 ? random : rct_update_from_input(&scaled, input, zero_point, factor, random);
+#else
+    return rct_update_from_input(row, input, zero_point, error, random);
+#endif
+}
+
 static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn, const int8_t *input,
-                       const int8_t *error, rct_backward_t *backward)
+                       const rct_error_t *error, rct_backward_t *backward)
 {
     const rct_weights_t *weights = &op->weights;
     const bool is_per_channel = learn->weight_step.per_channel || learn->bias_step.per_channel;
     rct_row_t row = rct_row(weights, learn, 0, backward->exponent);
     uint32_t random = backward->random;
     for (int32_t channel = 0; channel < weights->channels; channel++) {
+        const bool learns = rct_row_learns(weights, learn, channel);
         if (error[channel] != 0) {
             if (is_per_channel) {
-                row.step = rct_step(&learn->weight_step, channel, backward->exponent);
+                row.step = rct_step(&learn->weight_step, channel, backward->exponent - (RCT_ERROR_BITS - 8));
                 row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
             }
-            random = rct_update_from_input(&row, input, op->input_zero_point, error[channel], random);
+            if (learns) {
+                random = update_weights(&row, input, op->input_zero_point, error[channel], random);
+            }
             random = rct_update_bias(&row, error[channel], random);
         }
-        row.weights += weights->row_bytes;
+        if (learns) {
+            row.weights += weights->row_bytes;
+        }
         row.bias++;
     }
     backward->random = random;
 }
 
 void rct_fully_connected_grad(const rct_fully_connected_t *op, const rct_grad_t *grad, const int8_t *input,
-                              const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                              const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
     if (grad->learn) {

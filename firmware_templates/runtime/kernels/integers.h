@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "../rct_error.h"
+
 /* Cores of Armv6-M have no multiplication to 64 bits: requantize.h builds it of four. Elsewhere it can be set
  * to test that form. */
 #ifndef RCT_SMALL_CORE
@@ -47,10 +49,9 @@ static inline int32_t rct_magnitude(int32_t value)
     return value < 0 ? -value : value;
 }
 
-/* Errors are symmetric: -127 to 127. */
-static inline int8_t rct_saturate_error(int32_t value)
+static inline rct_error_t rct_saturate_error(int32_t value)
 {
-    return (int8_t)rct_clamp(value, -127, 127);
+    return (rct_error_t)rct_clamp(value, -RCT_ERROR_MAX, RCT_ERROR_MAX);
 }
 
 /* value / 2**shift, halves rounded up; shift 0 to 31. */
@@ -58,6 +59,13 @@ static inline int32_t rct_round_shift(int32_t value, int32_t shift)
 {
     /* (value + half) >> shift in a form that no value overflows */
     return shift == 0 ? value : ((value >> (shift - 1)) + 1) >> 1;
+}
+
+/* A slope at the loss as an error; the largest of them has `bits` bits. */
+static inline rct_error_t rct_loss_error(int32_t slope, int32_t bits)
+{
+    const int32_t shift = bits - (RCT_ERROR_BITS - 1);
+    return rct_saturate_error(shift < 0 ? slope * (1 << -shift) : rct_round_shift(slope, shift));
 }
 
 /* Bits that the value needs: 0 for 0, 1 for 1, 2 for 2 and 3. */

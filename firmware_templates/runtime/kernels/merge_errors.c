@@ -6,9 +6,10 @@
 #define RATIO_BITS 14
 #define KEPT_BITS  6 /* below the coarser error's */
 
-/* Writes the sum with a given shift, unless `to` is NULL; returns the largest magnitude of a sum. */
-static int32_t write_sum(const rct_merge_t *merge, const int32_t shifts[2], const int8_t *arriving,
-                         const int8_t *error, int32_t count, int32_t shift, int8_t *to)
+/* Writes the sum with a given shift, in place, unless `to` is NULL; returns the largest magnitude of a sum.
+ */
+static int32_t write_sum(const rct_merge_t *merge, const int32_t shifts[2], const rct_error_t *arriving,
+                         const rct_error_t *error, int32_t count, int32_t shift, rct_error_t *to)
 {
     int32_t peak = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -22,8 +23,8 @@ static int32_t write_sum(const rct_merge_t *merge, const int32_t shifts[2], cons
     return peak;
 }
 
-void rct_merge_errors(const rct_merge_t *merge, const int8_t *arriving, int32_t count,
-                      const rct_backward_t *backward, int8_t *error, int32_t *exponent)
+void rct_merge_errors(const rct_merge_t *merge, const rct_error_t *arriving, int32_t count,
+                      const rct_backward_t *backward, rct_error_t *error, int32_t *exponent)
 {
     const int32_t there = *exponent - merge->exponent[0];
     const int32_t comes = backward->exponent - merge->exponent[1];
@@ -34,12 +35,9 @@ void rct_merge_errors(const rct_merge_t *merge, const int8_t *arriving, int32_t 
     };
     const int32_t total_shift = backward->loss_exponent - (coarsest + KEPT_BITS);
     int32_t shift = rct_error_shift(*merge->gain, total_shift);
-    /* In place: what is written cannot be read again, so that an unknown gain takes a pass of its own. */
-    const bool known = *merge->gain != RCT_GAIN_UNSET;
-    const int32_t peak = write_sum(merge, shifts, arriving, error, count, shift, known ? error : 0);
+    /* What is written in place cannot be read again: the largest comes first. */
+    const int32_t peak = write_sum(merge, shifts, arriving, error, count, shift, 0);
     rct_gain_update(merge->gain, peak, total_shift, &shift);
-    if (!known) {
-        write_sum(merge, shifts, arriving, error, count, shift, error);
-    }
+    write_sum(merge, shifts, arriving, error, count, shift, error);
     *exponent = coarsest + KEPT_BITS - shift;
 }

@@ -110,12 +110,41 @@ static inline void rct_write_weight(uint8_t *packed, int32_t index, int32_t bits
     }
 }
 
+/* The packed row of a channel: where only some rows learn, these lie apart from the others. */
+static inline const uint8_t *rct_weights_row(const rct_weights_t *weights, int32_t channel)
+{
+    const uint8_t *rows = weights->rows;
+#if RCT_SPLIT_ROWS
+    if (weights->split) {
+        const int32_t place = weights->split->places[channel];
+        rows = place < 0 ? weights->split->frozen : rows;
+        channel = place < 0 ? channel : place;
+    }
+#endif
+    return &rows[(uint32_t)channel * weights->row_bytes];
+}
+
+/* Whether the rows of four channels lie one after the other. */
+static inline bool rct_weights_in_line(const rct_weights_t *weights, int32_t channel)
+{
+#if RCT_SPLIT_ROWS
+    if (weights->split) {
+        /* Places ascend: four that learn are in line, and so are four that do not. */
+        const int16_t *places = &weights->split->places[channel];
+        return (places[0] < 0) == (places[1] < 0) && (places[1] < 0) == (places[2] < 0) &&
+               (places[2] < 0) == (places[3] < 0);
+    }
+#endif
+    (void)weights, (void)channel;
+    return true;
+}
+
 /* `count` weights of a channel's row as int8, from number `first` on: at 8 bits where they lie, else
  * unpacked into `scratch`. */
 static inline const int8_t *rct_weights_run(const rct_weights_t *weights, int32_t channel, int32_t first,
                                             int32_t count, int8_t *scratch)
 {
-    const uint8_t *packed = &weights->rows[(uint32_t)channel * weights->row_bytes];
+    const uint8_t *packed = rct_weights_row(weights, channel);
     if (weights->bits == 8) {
         return (const int8_t *)&packed[first];
     }

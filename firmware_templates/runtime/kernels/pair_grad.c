@@ -4,17 +4,18 @@
 #include "integers.h"
 
 /* What output i hands back; `j` is its place in the other operand. */
-static inline int32_t product_at(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error,
+static inline int32_t product_at(const rct_pair_grad_t *grad, const int8_t *other, const rct_error_t *error,
                                  int32_t i, int32_t j)
 {
     const int32_t value = grad->negative ? -error[i] : error[i];
-    return other ? value * (other[j] - grad->other_zero_point) : value;
+    const int32_t product = other ? value * (other[j] - grad->other_zero_point) : value;
+    return rct_round_shift(product, RCT_ERROR_BITS > 8 ? grad->dropped_bits : 0);
 }
 
 /* Writes an operand that does not repeat with a given shift, unless `input_error` is NULL; returns the
  * largest magnitude of a product. */
-static int32_t write_products(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error,
-                              int32_t shift, int8_t *input_error)
+static int32_t write_products(const rct_pair_grad_t *grad, const int8_t *other, const rct_error_t *error,
+                              int32_t shift, rct_error_t *input_error)
 {
     int32_t peak = 0;
     for (int32_t i = 0, j = 0; i < grad->count; i++) {
@@ -29,7 +30,7 @@ static int32_t write_products(const rct_pair_grad_t *grad, const int8_t *other, 
 }
 
 /* Sums what the repetitions of an operand hand back; returns the largest magnitude of a sum. */
-static int32_t sum_repetitions(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error)
+static int32_t sum_repetitions(const rct_pair_grad_t *grad, const int8_t *other, const rct_error_t *error)
 {
     for (int32_t k = 0; k < grad->operand; k++) {
         grad->sums[k] = 0;
@@ -46,8 +47,8 @@ static int32_t sum_repetitions(const rct_pair_grad_t *grad, const int8_t *other,
     return peak;
 }
 
-void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const int8_t *error,
-                   rct_backward_t *backward, int8_t *input_error)
+void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const rct_error_t *error,
+                   rct_backward_t *backward, rct_error_t *input_error)
 {
     const bool repeats = grad->operand < grad->count;
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
@@ -59,13 +60,10 @@ void rct_pair_grad(const rct_pair_grad_t *grad, const int8_t *other, const int8_
             input_error[k] = rct_saturate_error(rct_round_shift(grad->sums[k], shift));
         }
     } else {
-        /* In place: what is written cannot be read again, so that an unknown gain takes a pass of its own. */
-        const bool known = *grad->gain != RCT_GAIN_UNSET;
-        const int32_t peak = write_products(grad, other, error, shift, known ? input_error : 0);
+        /* What is written in place cannot be read again: the largest comes first. */
+        const int32_t peak = write_products(grad, other, error, shift, 0);
         rct_gain_update(grad->gain, peak, total_shift, &shift);
-        if (!known) {
-            write_products(grad, other, error, shift, input_error);
-        }
+        write_products(grad, other, error, shift, input_error);
     }
     backward->exponent -= shift;
 }

@@ -14,7 +14,7 @@ static inline int32_t gradient_at(const rct_target_loss_t *loss, int8_t logit, i
 }
 
 bool rct_sigmoid_cross_entropy(const rct_target_loss_t *loss, const int8_t *logits, const int8_t *target,
-                               int8_t *error, rct_backward_t *backward)
+                               rct_error_t *error, rct_backward_t *backward)
 {
     int32_t peak = 0;
     for (int32_t i = 0; i < loss->count; i++) {
@@ -27,13 +27,13 @@ bool rct_sigmoid_cross_entropy(const rct_target_loss_t *loss, const int8_t *logi
     bool learns = false;
     for (int32_t i = 0; i < loss->count; i++) {
         const int32_t gradient = gradient_at(loss, logits[i], target[i]);
-        const int8_t value = rct_saturate_error(rct_round_shift(gradient, bits - 7));
+        const rct_error_t value = rct_loss_error(gradient, bits);
         /* An error that asks a logit at the end of int8 to move further out is dropped. */
         const bool outward = (logits[i] == INT8_MAX && value < 0) || (logits[i] == INT8_MIN && value > 0);
         error[i] = outward ? 0 : value;
         learns = learns || error[i] != 0;
     }
-    backward->exponent = 22 - bits;
-    backward->loss_exponent = 22 - bits;
+    backward->exponent = 14 + RCT_ERROR_BITS - bits;
+    backward->loss_exponent = 14 + RCT_ERROR_BITS - bits;
     return learns;
 }

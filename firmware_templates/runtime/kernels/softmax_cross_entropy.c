@@ -36,7 +36,7 @@ static int32_t inward(int32_t error, int32_t logit)
 }
 
 bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, uint16_t label, int32_t *sums,
-                               int8_t *error, rct_backward_t *backward)
+                               rct_error_t *error, rct_backward_t *backward)
 {
     const uint32_t total = exponentials(loss, logits, sums);
     int32_t peak = 0;
@@ -51,11 +51,10 @@ bool rct_softmax_cross_entropy(const rct_loss_t *loss, const int8_t *logits, uin
     }
     bool learns = false;
     for (int32_t i = 0; i < loss->classes; i++) {
-        const int8_t value = rct_saturate_error(rct_round_shift(sums[i], bits - 7));
-        error[i] = (int8_t)inward(value, logits[i]);
+        error[i] = (rct_error_t)inward(rct_loss_error(sums[i], bits), logits[i]);
         learns = learns || error[i] != 0;
     }
-    backward->exponent = 22 - bits;
-    backward->loss_exponent = 22 - bits;
+    backward->exponent = 14 + RCT_ERROR_BITS - bits;
+    backward->loss_exponent = 14 + RCT_ERROR_BITS - bits;
     return learns;
 }

@@ -4,10 +4,10 @@
 
 #define SLOPE_BITS 6 /* slopes are within 64, so that nothing saturates */
 
-void rct_table_grad(const int8_t *slopes, const int8_t *input, const int8_t *error, int32_t count,
-                    int8_t *input_error)
+void rct_table_grad(const int8_t *slopes, const int8_t *input, const rct_error_t *error, int32_t count,
+                    rct_error_t *input_error)
 {
     for (int32_t i = 0; i < count; i++) {
-        input_error[i] = (int8_t)rct_round_shift(error[i] * slopes[input[i] - INT8_MIN], SLOPE_BITS);
+        input_error[i] = (rct_error_t)rct_round_shift(error[i] * slopes[input[i] - INT8_MIN], SLOPE_BITS);
     }
 }

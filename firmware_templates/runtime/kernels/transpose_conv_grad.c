@@ -1,7 +1,7 @@
 /* TRANSPOSE_CONV, backward: its input error is a convolution of its error. */
 #include "../rct.h"
-#include "adapt.h"
 #include "gain.h"
+#include "gradient.h"
 #include "integers.h"
 #include "learn_channel.h"
 #include "pack.h"
@@ -31,7 +31,8 @@ static reach_t reach_of(const rct_window_t *window, int32_t y, int32_t x)
 /* ---- input error ------------------------------------------------------------------------------------ */
 
 /* What one output pixel hands back through filter cell number `cell`. */
-static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t cell)
+static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                       int32_t cell)
 {
     const int32_t in_channels = op->window.in_channels;
     for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
@@ -47,7 +48,7 @@ static void add_output(const rct_conv_2d_t *op, const rct_grad_t *grad, const in
 }
 
 /* Sums of input pixel (y, x) over all outputs that it fed. */
-static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error, int32_t y,
+static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error, int32_t y,
                       int32_t x)
 {
     const rct_window_t *window = &op->window;
@@ -64,8 +65,8 @@ static void sum_pixel(const rct_conv_2d_t *op, const rct_grad_t *grad, const int
 }
 
 /* Writes the whole input error with a given shift; returns the largest magnitude of a sum. */
-static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                                 int32_t shift, int8_t *input_error)
+static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                                 int32_t shift, rct_error_t *input_error)
 {
     int32_t peak = 0;
     for (int32_t y = 0; y < op->window.in_h; y++) {
@@ -80,8 +81,8 @@ static int32_t write_input_error(const rct_conv_2d_t *op, const rct_grad_t *grad
     return peak;
 }
 
-static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *error,
-                          const rct_backward_t *backward, int8_t *input_error)
+static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const rct_error_t *error,
+                          const rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t total_shift = backward->loss_exponent - backward->exponent;
     int32_t shift = rct_error_shift(*grad->gain, total_shift);
@@ -95,15 +96,15 @@ static int32_t pass_error(const rct_conv_2d_t *op, const rct_grad_t *grad, const
 /* ---- update ----------------------------------------------------------------------------------------- */
 
 /* Adds the share of input pixel (y, x), `pixel`, to the gradient of a row; `error` is at the channel. */
-RCT_INLINE void add_pixel(const rct_conv_2d_t *op, const int8_t *pixel, const int8_t *error,
-                          const reach_t *reach, int32_t *gradient)
+static void add_pixel(const rct_conv_2d_t *op, const int8_t *pixel, const rct_error_t *error,
+                      const reach_t *reach, int32_t shift, int32_t *gradient)
 {
     const rct_window_t *window = &op->window;
     const int32_t in_channels = window->in_channels;
     for (int32_t i = reach->first_row; i < reach->last_row; i++) {
         for (int32_t j = reach->first_column; j < reach->last_column; j++) {
             const int32_t place = (reach->top + i) * window->out_w + reach->left + j;
-            const int32_t value = error[place * window->out_channels];
+            const int32_t value = rct_gradient_error(error[place * window->out_channels], shift);
             int32_t *cell = &gradient[(i * window->filter_w + j) * in_channels];
             for (int32_t k = 0; value != 0 && k < in_channels; k++) {
                 cell[k] += value * (pixel[k] - op->input_zero_point);
@@ -113,10 +114,12 @@ RCT_INLINE void add_pixel(const rct_conv_2d_t *op, const int8_t *pixel, const in
 }
 
 /* The gradient of a channel's row into `gradient`; returns that of its bias. */
-RCT_INLINE int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const int8_t *error,
-                                int32_t *gradient)
+static int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, const rct_error_t *error,
+                            int32_t *gradient)
 {
     const rct_window_t *window = &op->window;
+    const int32_t count = window->out_h * window->out_w;
+    const int32_t shift = rct_gradient_shift(error, count, window->out_channels);
     int32_t bias_gradient = 0;
     for (int32_t k = 0; k < op->weights.depth; k++) {
         gradient[k] = 0;
@@ -124,50 +127,31 @@ RCT_INLINE int32_t row_gradient(const rct_conv_2d_t *op, const int8_t *input, co
     for (int32_t y = 0; y < window->in_h; y++) {
         for (int32_t x = 0; x < window->in_w; x++, input += window->in_channels) {
             const reach_t reach = reach_of(window, y, x);
-            add_pixel(op, input, error, &reach, gradient);
+            add_pixel(op, input, error, &reach, shift, gradient);
         }
     }
-    for (int32_t i = 0; i < window->out_h * window->out_w; i++) {
+    for (int32_t i = 0; i < count; i++) {
         bias_gradient += error[i * window->out_channels];
     }
+    rct_gradient_in_8_bits(gradient, op->weights.depth, shift);
     return bias_gradient;
 }
 
-/* Updates every row; what they are asked for is added to `*asked`, NULL where nobody observes it. */
-RCT_INLINE void learn_rows(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                           const int8_t *error, rct_backward_t *backward, uint64_t *asked)
-{
-    for (int32_t channel = 0; channel < op->window.out_channels; channel++) {
-        const int32_t bias_gradient = row_gradient(op, input, &error[channel], grad->sums);
-        if (asked) {
-            *asked += rct_asked_by_sums(grad, channel, op->weights.depth, backward->exponent);
-        }
-        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
-    }
-}
-
 void rct_transpose_conv_grad(const rct_conv_2d_t *op, const rct_grad_t *grad, const int8_t *input,
-                             const int8_t *error, rct_backward_t *backward, int8_t *input_error)
+                             const rct_error_t *error, rct_backward_t *backward, rct_error_t *input_error)
 {
     const int32_t shift = input_error ? pass_error(op, grad, error, backward, input_error) : 0;
-    if (grad->learn) {
-        learn_rows(op, grad, input, error, backward, NULL);
+#if RCT_SPLIT_ROWS
+    const int32_t positions = op->window.out_h * op->window.out_w;
+#endif
+    for (int32_t channel = 0; grad->learn && channel < op->window.out_channels; channel++) {
+#if RCT_SPLIT_ROWS
+        if (rct_learn_bias(&op->weights, grad, channel, &error[channel], positions, backward)) {
+            continue;
+        }
+#endif
+        const int32_t bias_gradient = row_gradient(op, input, &error[channel], grad->sums);
+        rct_learn_channel(&op->weights, grad, channel, bias_gradient, backward);
     }
     backward->exponent -= shift; /* the update takes the exponent of before */
-}
-
-void rct_adapted_transpose_conv_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
-                                     const int8_t *error, rct_backward_t *backward, int8_t *input_error)
-{
-    rct_bound_t bound;
-    rct_bind_grad(adaptation, layer, &bound);
-    backward->exponent += bound.octave;
-    const int32_t exponent = backward->exponent;
-    bound.grad.learn = NULL; /* the input error alone, with the weights of before */
-    rct_transpose_conv_grad(&bound.op.conv_2d, &bound.grad, input, error, backward, input_error);
-    const int32_t passed = backward->exponent - 2 * bound.octave;
-    bound.grad.learn = &bound.learn;
-    backward->exponent = exponent;
-    learn_rows(&bound.op.conv_2d, &bound.grad, input, error, backward, bound.asked);
-    backward->exponent = passed;
 }

@@ -37,16 +37,24 @@ typedef struct {
     int32_t bias_limit;
 } rct_row_t;
 
-/* The row of `channel`, for errors with `exponent`. */
+/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others.
+ * The gradient of weights has the unit of errors of 8 bits.
+ */
 static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
                                 int32_t exponent)
 {
+    int32_t place = channel;
+#if RCT_SPLIT_ROWS
+    if (learn->biases_only || weights->split) {
+        place = learn->biases_only ? 0 : rct_max(weights->split->places[channel], 0);
+    }
+#endif
     const rct_row_t row = {
-        .weights = &learn->rows[(uint32_t)channel * weights->row_bytes],
+        .weights = &learn->rows[(uint32_t)place * weights->row_bytes],
         .depth = weights->depth,
         .bits = weights->bits,
         .stochastic = learn->stochastic,
-        .step = rct_step(&learn->weight_step, channel, exponent),
+        .step = rct_step(&learn->weight_step, channel, exponent - (RCT_ERROR_BITS - 8)),
         .bias_step = rct_step(&learn->bias_step, channel, exponent),
         .bias = &learn->bias[channel],
         .bias_limit = learn->bias_limit,

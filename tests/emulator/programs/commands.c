@@ -5,7 +5,9 @@
 
 #define MAX_BYTES   256u
 #define STACK_BYTES 512u
-#define NO_MEMORY   0x90000000u
+#define NO_MEMORY   0xF0000000u
+
+extern const uint8_t rct_flash_origin[]; /* linker script */
 
 static uint8_t bytes[MAX_BYTES];
 static int32_t table[16] = {1, -1, 2, -2, 3, -3, 5, -5, 7, -7, 11, -11, 13, -13, 17, -17};
@@ -95,6 +97,8 @@ __attribute__((noinline)) int undefined(void)
 {
 #if defined(__arm__)
     __asm volatile("udf #1");
+#elif defined(__riscv)
+    __asm volatile("unimp");
 #endif
     return 0;
 }
@@ -121,7 +125,7 @@ int main(void)
             status = load_from(NO_MEMORY);
             break;
         case 'z':
-            status = store_to(0x1000u);
+            status = store_to((uintptr_t)rct_flash_origin + 0x1000u);
             break;
         case 'u':
             status = undefined();

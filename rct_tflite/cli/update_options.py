@@ -1,0 +1,76 @@
+"""Options of `rct-tflite export` that say what learns, and what a search for it found."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rct_tflite.cli.output import Size
+from rct_tflite.planning.search import CRITERION, Limits, Search
+from rct_tflite.planning.selection import told
+
+_ABOVE_0 = click.FloatRange(0, min_open=True)
+_OPTIONS = (
+    click.option(
+        "--train",
+        default="all",
+        show_default=True,
+        help="What learns on the device: all, last:N layers, bias, none, auto, or names of layers with commas between. "
+        "NAME:bias are a layer's biases, NAME:K or NAME:0.25 also the weights of some of its output channels.",
+    ),
+    click.option(
+        "--samples",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Labelled samples, .npz (x, y), that tell which layers and channels are worth learning.",
+    ),
+    click.option("--ram", type=Size(), help="With --train auto: RAM, stack included; 96K are 98,304 bytes."),
+    click.option("--flash", type=Size(), help="With --train auto: flash."),
+    click.option("--time-per-step", type=_ABOVE_0, metavar="MS", help="With --train auto: estimated."),
+    click.option("--energy-per-step", type=_ABOVE_0, metavar="UJ", help="With --train auto: estimated."),
+)
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """What the user said of what learns; see `ExportOptions`."""
+
+    train: str
+    samples: Path | None
+    limits: Limits
+
+
+def update_request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options to a command that takes them as one `update`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        train: str,
+        samples: Path | None,
+        ram: int | None,
+        flash: int | None,
+        time_per_step: float | None,
+        energy_per_step: float | None,
+        **others: Any,
+    ) -> None:
+        time_s = None if time_per_step is None else 1e-3 * time_per_step
+        energy_j = None if energy_per_step is None else 1e-6 * energy_per_step
+        command(update=UpdateRequest(train, samples, Limits(ram, flash, time_s, energy_j)), **others)
+
+    return functools.reduce(lambda inner, option: option(inner), reversed(_OPTIONS), wrapped)
+
+
+def print_search(search: Search) -> None:
+    """Prints the table of what was tried."""
+    click.echo(f"  searched  for the largest {CRITERION}")
+    click.echo(f"    {'':<24} {'gain':>9} {'RAM, B':>8} {'ms':>8} {'uJ':>8}  learns")
+    for candidate in search.candidates:
+        mark = "*" if candidate is search.best else " " if candidate.fits else "-"
+        cost = candidate.cost
+        click.echo(
+            f"  {mark} {candidate.name:<24.24} {candidate.gain:9.3g} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
+            f"{1e6 * cost.energy_j:8.3g}  {told(candidate.plan)}"
+        )
+    click.echo("    * is taken, - does not fit; time and energy are estimated from the multiplications")

@@ -1,0 +1,101 @@
+"""What learns: as the user said it, or as a search finds it with their samples."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rct_tflite.errors import DataError, RecipeError
+from rct_tflite.firmware.samples import read_samples
+from rct_tflite.planning.gains import measure_gains, reachable
+from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
+from rct_tflite.planning.selection import select
+from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+from rct_tflite.spec.target import Target
+from rct_tflite.spec.training_plan import TrainingPlan
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class UpdateChoice:
+    """What the user said of what learns.
+
+    Attributes:
+        train: As `select()` reads it, or "auto".
+        learning_rate: On the device; None takes the model's.
+        loss: What a training step makes smaller; None takes the model's.
+        samples: Labelled samples that say which layers and channels promise most.
+        limits: Of what "auto" chooses.
+    """
+
+    train: str
+    learning_rate: float | None = None
+    loss: str | None = None
+    samples: Path | None = None
+    limits: Limits = NO_LIMITS
+
+
+def choose_plan(
+    graph: Graph, target: Target, choice: UpdateChoice, options: StepOptions = PLAIN_STEP
+) -> tuple[TrainingPlan, Search | None]:
+    """Returns the plan, and the search that found it, if one did.
+
+    Args:
+        graph: The network.
+        target: For the limits of a search, where the user set none.
+        choice: What the user said.
+        options: Of the training step.
+
+    Raises:
+        RecipeError: If what learns cannot be read, or limits come without "auto".
+        DataError: If "auto" comes without samples, or they have no labels.
+        FitError: If nothing is within the limits.
+    """
+    train, limits = choice.train, choice.limits
+    if train != AUTO and limits != NO_LIMITS:
+        raise RecipeError(
+            "Limits are for a search. Expected --train auto with --ram, --flash, --time-per-step or "
+            f"--energy-per-step. Received: --train {train}. Leave the limits out, or search."
+        )
+    if train == AUTO and choice.samples is None:
+        raise DataError(
+            "--train auto asks your samples what is worth learning. Expected --samples with an .npz of 'x' and 'y', "
+            "such as what the device will learn from. Received: none. Give --samples, or say what learns."
+        )
+    if choice.samples is None:
+        return replace(select(graph, train, choice.learning_rate, choice.loss), options=options), None
+    everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
+    samples = read_samples(choice.samples, graph, everything.loss)
+    samples.require_wanted(everything.loss)
+    wanted = samples.labelled() if everything.loss.takes_class else samples.targets
+    assert wanted is not None
+    gains = measure_gains(graph, everything, samples.inputs, wanted)
+    if train != AUTO:
+        rows = {name: gain.weights for name, gain in gains.items()}
+        return replace(select(graph, train, choice.learning_rate, choice.loss, rows), options=options), None
+    search = search_updates(graph, replace(everything, options=options), gains, target, limits)
+    return search.best.plan, search
+
+
+def search_record(search: Search) -> dict[str, Any]:
+    """Returns a search as JSON takes it, for the manifest."""
+    return {
+        "criterion": CRITERION,
+        "limits": asdict(search.limits),
+        "best": search.best.name,
+        "candidates": [_row(candidate) for candidate in search.candidates],
+    }
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    plan = candidate.plan
+    parts = {part.op: list(part.channels) for part in plan.partial}
+    return {
+        "name": candidate.name,
+        "trained": list(plan.trained),
+        "partial": parts,
+        "gain": candidate.gain,
+        "fits": candidate.fits,
+        **asdict(candidate.cost),
+    }

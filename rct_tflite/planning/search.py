@@ -1,0 +1,270 @@
+"""`--train auto`: the update set that promises most within limits of memory, time and energy.
+
+The gain of an update set is the sum of what its biases and rows of weights promise (`gains.py`). For each depth that
+the backward pass may stop at, the search fills the limits greedily, most gain for its cost first, and so solves the
+knapsack of that depth up to its last items: a row more or less. The best depth wins.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rct_tflite.energy.estimate import estimate
+from rct_tflite.errors import FitError
+from rct_tflite.planning.fit import memory_need
+from rct_tflite.planning.gains import LayerGain
+from rct_tflite.planning.memory import MemoryPlan, parameter_slots, plan_memory
+from rct_tflite.planning.step_cost import step_instructions
+from rct_tflite.reference.backward import BackwardStep, backward_steps
+from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.target import Target
+from rct_tflite.spec.training_plan import PartialUpdate, TrainingPlan
+
+CRITERION = "sum of learning rate * squared gradient: mean first-order decrease of the loss by a step on a sample"
+CHUNKS = 16
+"""Rows of an op are tried in so many groups."""
+MULTIPLIER_BYTES, PLACE_BYTES = 6, 2
+"""Of a channel in flash: multipliers of its weights and its bias, and which of the rows that learn is its own."""
+SMALLEST = 1e-9
+"""Share of the limits below which a cost counts as this: what is free comes first, by its gain."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan may take; None: no limit.
+
+    Attributes:
+        ram: Bytes: arena, parameters, state, stack and application.
+        flash: Bytes: code, tables and weights.
+        time_s: Of a training step, in seconds, as estimated.
+        energy_j: Of a training step, in joules, as estimated.
+    """
+
+    ram: int | None = None
+    flash: int | None = None
+    time_s: float | None = None
+    energy_j: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a plan takes, in the units of `Limits`."""
+
+    ram: int
+    flash: int
+    time_s: float
+    energy_j: float
+
+    def within(self, limits: Limits) -> bool:
+        """Whether no limit is passed."""
+        return all(value <= limit for value, limit in _pairs(self, limits))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An update set.
+
+    Attributes:
+        name: How it was made.
+        plan: What learns.
+        gain: What it promises, in units of the loss for a step.
+        cost: What it takes.
+        fits: Whether it is within the limits.
+    """
+
+    name: str
+    plan: TrainingPlan
+    gain: float
+    cost: Cost
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was tried, and the best of it."""
+
+    limits: Limits
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+
+
+def search_updates(
+    graph: Graph, plan: TrainingPlan, gains: Mapping[str, LayerGain], target: Target, limits: Limits
+) -> Search:
+    """Searches for the update set with the largest gain within limits.
+
+    Args:
+        graph: The network.
+        plan: What may learn, all of it.
+        gains: Of each of its ops.
+        target: Whose stack, clock and power count.
+        limits: RAM and flash are the target's where there is none.
+
+    Returns:
+        The best set, those of other depths, and `last:N` for each N, to compare.
+
+    Raises:
+        FitError: If not even the biases of the last layer fit: what would.
+    """
+    given = limits
+    limits = replace(limits, ram=limits.ram or target.ram.size, flash=limits.flash or target.flash.size)
+    filler = _Filler(graph, plan, gains, target, limits)
+    filled = [filler.fill(depth) for depth in reversed(range(len(plan.trained)))]
+    found = [candidate for candidate in filled if candidate.fits]
+    if not found:
+        raise _refusal(filled[0].cost, limits, given)
+    everything = [filler.whole(count) for count in range(1, len(plan.trained) + 1)]
+    return Search(limits, max(found, key=lambda c: (c.gain, -c.cost.ram)), (*filled, *everything))
+
+
+def _pairs(cost: Cost, limits: Limits) -> list[tuple[float, float]]:
+    names = ("ram", "flash", "time_s", "energy_j")
+    return [(getattr(cost, n), getattr(limits, n)) for n in names if getattr(limits, n) is not None]
+
+
+def _refusal(least: Cost, limits: Limits, given: Limits) -> FitError:
+    names = ("--ram", "--flash", "--time-per-step", "--energy-per-step")
+    factors = (1.0, 1.0, 1e3, 1e6)
+    needs = (least.ram, least.flash, least.time_s, least.energy_j)
+    allowed = (limits.ram, limits.flash, limits.time_s, limits.energy_j)
+    told = [
+        f"{name} {limit * factor:.10g}, where {need * factor:.10g} would do"
+        for name, factor, need, limit in zip(names, factors, needs, allowed, strict=True)
+        if limit is not None and need > limit
+    ]
+    whose = "these limits" if given != NO_LIMITS else "the target"
+    return FitError(
+        f"Nothing that learns fits {whose}. Expected room for the least that learns, the biases of the last layer. "
+        f"Received: {'; '.join(told)}. Raise the limits, choose a larger target, or --train none."
+    )
+
+
+Chosen = dict[str, frozenset[int]]
+"""Per op that learns, the channels whose weights do."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Rows of an op, or, without channels, its biases."""
+
+    op: str
+    channels: tuple[int, ...]
+    value: float
+
+
+class _Filler:
+    """Fills the limits, for one depth after the other."""
+
+    def __init__(
+        self, graph: Graph, plan: TrainingPlan, gains: Mapping[str, LayerGain], target: Target, limits: Limits
+    ) -> None:
+        self._graph, self._plan, self._gains = graph, plan, gains
+        self._target, self._limits = target, limits
+        self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
+        self._layouts: dict[TrainingPlan, tuple[MemoryPlan, tuple[BackwardStep, ...]]] = {}
+
+    def fill(self, depth: int) -> Candidate:
+        """Returns the best set whose deepest layer is number `depth` of those that may learn."""
+        names = self._plan.trained[depth:]
+        chosen: Chosen = {names[0]: frozenset()}
+        base = self._cost(chosen)
+        if base.within(self._limits):
+            for item in sorted(self._items(names, chosen, base), key=lambda item: -item.value):
+                for channels in self._shorter(item.channels):
+                    tried = {**chosen, item.op: chosen.get(item.op, frozenset()) | frozenset(channels)}
+                    if self._cost(tried).within(self._limits):
+                        chosen = tried
+                        break
+        return self._candidate(f"from {names[0]}", chosen)
+
+    def whole(self, count: int) -> Candidate:
+        """Returns the last `count` layers, whole."""
+        names = self._plan.trained[-count:]
+        return self._candidate(f"last:{count}", {name: frozenset(range(self._channels(name))) for name in names})
+
+    def _items(self, names: tuple[str, ...], base: Chosen, cost: Cost) -> Iterator[_Item]:
+        """Yields what may be added to the base, each with its gain for its cost.
+
+        The first rows of an op open it: they pay for its input, which is kept for the backward pass, and come in the
+        number that gives most for the cost. The others are worth their own.
+        """
+        for name in names:
+            gain = self._gains[name]
+            biases = {**base, name: frozenset[int]()}
+            price = self._price(cost, self._cost(biases))
+            if name not in base:
+                yield _Item(name, (), gain.biases / price)
+            order = np.argsort(-gain.weights, kind="stable")
+            every = max(len(order) // CHUNKS, 1)
+            opened = self._price(cost, self._cost({**base, name: frozenset(order[:1].tolist())}))
+            row = self._price(cost, self._cost({**base, name: frozenset(order.tolist())})) - opened
+            row /= max(len(order) - 1, 1)
+            sums = np.cumsum(gain.weights[order])
+            values = sums / np.maximum(opened + row * np.arange(len(order)), SMALLEST)
+            first = int(values.argmax()) + 1
+            yield _Item(name, tuple(order[:first].tolist()), float(values[first - 1]))
+            for start in range(first, len(order), every):
+                part = order[start : start + every]
+                value = float(gain.weights[part].mean()) / max(row, SMALLEST)
+                yield _Item(name, tuple(part.tolist()), value)
+
+    @staticmethod
+    def _shorter(channels: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yields the channels, and fewer of them: the most important half, and so on."""
+        count = len(channels)
+        yield channels
+        while count > 1:
+            count //= 2
+            yield channels[:count]
+
+    def _price(self, before: Cost, after: Cost) -> float:
+        """Returns the share of what the limits leave free that the difference takes; the largest of all limits."""
+        shares = [
+            (new - old) / max(limit - old, SMALLEST)
+            for (old, limit), (new, _) in zip(_pairs(before, self._limits), _pairs(after, self._limits), strict=True)
+        ]
+        return max(*shares, SMALLEST)
+
+    def _channels(self, name: str) -> int:
+        return self._graph.row_shape(self._ops[name])[0]
+
+    def _candidate(self, name: str, chosen: Chosen) -> Candidate:
+        cost = self._cost(chosen)
+        gain = sum(self._gains[op].biases + float(self._gains[op].weights[list(c)].sum()) for op, c in chosen.items())
+        return Candidate(name, self._plan_of(chosen), gain, cost, cost.within(self._limits))
+
+    def _plan_of(self, chosen: Chosen) -> TrainingPlan:
+        names = tuple(name for name in self._plan.trained if name in chosen)
+        partial = tuple(
+            PartialUpdate(name, tuple(sorted(chosen[name])))
+            for name in names
+            if len(chosen[name]) < self._channels(name)
+        )
+        return replace(self._plan, trained=names, partial=partial)
+
+    def _cost(self, chosen: Chosen) -> Cost:
+        plan = self._plan_of(chosen)
+        memory, steps = self._layout(plan)
+        memory = replace(memory, parameter_bytes=parameter_slots(self._graph, plan)[1])
+        need = memory_need(self._graph, memory, self._target)
+        step = estimate(self._target, step_instructions(self._graph, plan, steps))
+        flash = need.flash + sum(self._tables(plan, name) for name in plan.trained)
+        return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
+
+    def _layout(self, plan: TrainingPlan) -> tuple[MemoryPlan, tuple[BackwardStep, ...]]:
+        """Returns the memory plan but for the number of rows that learn, of which the arena does not depend."""
+        biases = tuple(PartialUpdate(name, ()) for name in plan.trained if not plan.learns_weights(name))
+        plan = replace(plan, partial=biases)
+        if plan not in self._layouts:
+            self._layouts[plan] = plan_memory(self._graph, plan), backward_steps(self._graph, plan)
+        return self._layouts[plan]
+
+    def _tables(self, plan: TrainingPlan, name: str) -> int:
+        """Returns the bytes of flash for the multipliers of an op's updates, and for the places of its rows."""
+        channels = self._channels(name)
+        split = 0 < len(plan.channels_of(name, channels)) < channels
+        return channels * (MULTIPLIER_BYTES + (PLACE_BYTES if split else 0))
