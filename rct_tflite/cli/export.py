@@ -1,6 +1,6 @@
 """`rct-tflite export`: a trained model becomes an artifact folder."""
 
-from dataclasses import asdict
+import dataclasses
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ from rct_tflite.cli.update_options import UpdateRequest, print_search, update_re
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
 from rct_tflite.export.update_choice import search_record
 from rct_tflite.planning.adaptation import AdaptationOptions
+from rct_tflite.planning.error_width import told as errors_told
 from rct_tflite.planning.options import StepRequest
 from rct_tflite.planning.selection import told
 from rct_tflite.spec.training_plan import Loss
@@ -35,6 +36,13 @@ from rct_tflite.spec.training_plan import Loss
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Representative samples, .npz (x, y) or .npy, for the golden vectors.  [default: random]",
 )
+@click.option(
+    "--error-bits",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    help="Bit-width of the errors of the backward pass; 16 take twice their RAM. The export says which to take.",
+)
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
@@ -48,6 +56,7 @@ def command(
     learning_rate: float | None,
     loss: str | None,
     data: Path | None,
+    error_bits: str,
     labels: str | None,
     force: bool,
     as_json: bool,
@@ -70,7 +79,17 @@ def command(
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
     options = ExportOptions(
-        update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits, adaptation
+        update.train,
+        learning_rate,
+        data,
+        names,
+        force,
+        loss,
+        step,
+        update.samples,
+        update.limits,
+        int(error_bits),
+        adaptation,
     )
     result = export_model(model, target, out, options)
     if as_json:
@@ -89,7 +108,8 @@ def _as_json(result: Export) -> dict[str, object]:
         "search": None if result.search is None else search_record(result.search),
         "learning_rate": result.plan.learning_rate,
         "loss": str(result.plan.loss),
-        "adaptation": None if result.plan.adaptation is None else asdict(result.plan.adaptation),
+        "adaptation": None if result.plan.adaptation is None else dataclasses.asdict(result.plan.adaptation),
+        "errors": None if result.errors is None else dataclasses.asdict(result.errors),
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
             "arena": need.arena,
@@ -128,6 +148,8 @@ def _print(result: Export) -> None:
             f"  adapts    {', '.join(a.layers)}: {a.min_bits} to {a.max_bits} bits in {a.budget_bytes} B, every "
             f"{a.interval} steps, Gavg {a.t_min:g} to {a.t_max:g}"
         )
+    if result.errors is not None:
+        click.echo(f"  errors    {errors_told(result.errors)}")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
         f"state {need.state}, {extras}stack {need.stack}, application {need.application}"

@@ -17,11 +17,13 @@ from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha2
 from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.adaptation import AdaptationOptions, adapt
+from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.reference.rates import check_schedule
+from rct_tflite.spec.aid_options import NO_AIDS
 from rct_tflite.spec.graph import Graph, TrainingMetadata
 from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.target import Target
@@ -48,6 +50,7 @@ class ExportOptions:
         step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
+        error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
     """
 
@@ -60,6 +63,7 @@ class ExportOptions:
     step: StepRequest = NO_REQUEST
     samples: Path | None = None
     limits: Limits = NO_LIMITS
+    error_bits: int = 8
     adaptation: AdaptationOptions | None = None
 
 
@@ -67,7 +71,8 @@ class ExportOptions:
 class Export:
     """What was written.
 
-    `inference` is what the network needs where nothing learns; `search` is None where the user said what learns.
+    `inference` is what the network needs where nothing learns; `search` is None where the user said what learns,
+    `errors` where nothing does.
     """
 
     folder: Path
@@ -77,6 +82,7 @@ class Export:
     need: MemoryNeed
     inference: MemoryNeed
     search: Search | None
+    errors: ErrorWidths | None
     target: Target
     micro: MicroArtifacts
 
@@ -99,7 +105,9 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
         graph = read_graph(content, name=model.stem)
-        choice = UpdateChoice(options.train, options.learning_rate, options.loss, options.samples, options.limits)
+        choice = UpdateChoice(
+            options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
+        )
         plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
         plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
         if options.adaptation is not None:
@@ -124,11 +132,13 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             aids=plan.aids,
             adaptation=plan.adaptation,
             search=None if search is None else search_record(search),
+            error_bits=plan.error_bits,
         ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
         micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
-    return Export(out, graph, plan, memory, need, inference, search, target, micro)
+        errors = _error_widths(graph, plan, options) if plan.trained else None
+    return Export(out, graph, plan, memory, need, inference, search, errors, target, micro)
 
 
 def _tflite_of(model: Path, options: ExportOptions) -> bytes:
@@ -164,6 +174,17 @@ def _check_label_names(labels: Sequence[str], classes: int) -> None:
             f"The labels do not fit the model. Expected {classes} names with commas between, one for each output. "
             f"Received: {len(labels)}, {list(labels)}. Leave --labels out, or name each class."
         )
+
+
+def _error_widths(graph: Graph, plan: TrainingPlan, options: ExportOptions) -> ErrorWidths:
+    """Compares the bit-widths of errors of a plain step, on the user's labelled samples where there are any."""
+    plain = dataclasses.replace(plan, options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
+    path = options.samples or options.data
+    samples = None if path is None else read_samples(path, graph, plan.loss)
+    if samples is None:
+        return compare_error_widths(graph, plain)
+    wanted = samples.labels if plan.loss.takes_class else samples.targets
+    return compare_error_widths(graph, plain, samples.inputs, wanted)
 
 
 def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> npt.NDArray[np.int8]:

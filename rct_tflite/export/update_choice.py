@@ -27,6 +27,7 @@ class UpdateChoice:
         loss: What a training step makes smaller; None takes the model's.
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
+        error_bits: Bit-width of the errors.
     """
 
     train: str
@@ -34,6 +35,7 @@ class UpdateChoice:
     loss: str | None = None
     samples: Path | None = None
     limits: Limits = NO_LIMITS
+    error_bits: int = 8
 
 
 def choose_plan(
@@ -64,7 +66,9 @@ def choose_plan(
             "such as what the device will learn from. Received: none. Give --samples, or say what learns."
         )
     if choice.samples is None:
-        return replace(select(graph, train, choice.learning_rate, choice.loss), options=options), None
+        return replace(
+            select(graph, train, choice.learning_rate, choice.loss), options=options, error_bits=choice.error_bits
+        ), None
     everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
     samples = read_samples(choice.samples, graph, everything.loss)
     samples.require_wanted(everything.loss)
@@ -73,8 +77,12 @@ def choose_plan(
     gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
         rows = {name: gain.weights for name, gain in gains.items()}
-        return replace(select(graph, train, choice.learning_rate, choice.loss, rows), options=options), None
-    search = search_updates(graph, replace(everything, options=options), gains, target, limits)
+        return replace(
+            select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
+        ), None
+    search = search_updates(
+        graph, replace(everything, options=options, error_bits=choice.error_bits), gains, target, limits
+    )
     return search.best.plan, search
 
 

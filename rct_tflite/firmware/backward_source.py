@@ -18,7 +18,7 @@ from rct_tflite.reference.backward import (
     gain_of_merge,
     gain_of_sum,
 )
-from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.constants import mask_bounds, masks_errors
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.tables import slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, TableOptions
@@ -67,11 +67,12 @@ class _Backward:
             changed = passage.changes_exponent
 
     def _mask(self) -> None:
-        c = forward_constants(self._graph, self._op)
-        if c.masks_low:
-            high = c.act_max if c.masks_high else 128
+        if self._op.output in self._names.memory.masks:
+            self._line(f"rct_apply_mask(MASK_{self._op.output}, {self._count}, {self._error});")
+        elif masks_errors(self._op):
+            low, high = mask_bounds(self._graph, self._op)
             output = self._names.operand(self._op.output)
-            self._line(f"rct_mask({output}, {self._count}, {c.act_min}, {high}, {self._error});")
+            self._line(f"rct_mask({output}, {self._count}, {low}, {high}, {self._error});")
 
     def _pass(self, passage: Passage) -> None:
         """Adds the call that hands the error to one input, and what becomes of it there."""

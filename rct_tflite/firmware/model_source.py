@@ -10,6 +10,7 @@ from rct_tflite.firmware.option_source import add_accumulation, add_aids, add_er
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
 from rct_tflite.firmware.tables import comment_text
 from rct_tflite.planning.memory import MemoryPlan
+from rct_tflite.reference.constants import mask_bounds
 from rct_tflite.reference.losses import LossConstants, loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.random import DEFAULT_SEED
@@ -64,7 +65,11 @@ def model_source(
     )
     for op in graph.ops:
         add_forward(names, source, op)
-        source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
+        output, size = names.operand(op.output), graph.tensors[op.output].size
+        if op.output in memory.masks:
+            low, high = mask_bounds(graph, op)
+            source.forward.append(f"rct_save_mask({output}, {size}, {low}, {high}, MASK_{op.output});")
+        source.forward.append(f"rct_trace({output}, {size});")
     if plan.trained:
         _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
         add_error_scaling(names, source)

@@ -141,6 +141,9 @@ def places_of(names: Names) -> list[Place]:
             name, what = f"ERROR_{names.owner(int(tensor))}", f"error at {graph.tensors[int(tensor)].name}"
         elif kind == "part":
             name, what = f"PART_{key.replace(':', '_')}", f"a part of the error at {graph.tensors[int(tensor)].name}"
+        elif kind == "mask":
+            name, what = f"MASK_{tensor}", f"where {graph.tensors[int(tensor)].name} lets errors pass"
+            expression = f"((uint8_t *)arena.bytes + {placement.offset})"
         else:
             name, what = buffer.name.upper(), "scratch"
             if kind == "sums":

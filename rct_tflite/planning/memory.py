@@ -46,6 +46,7 @@ class MemoryPlan:
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        masks: Tensors of whose activation a bit each is kept ("mask:<tensor>").
         extras: What options of the plan hold beside all that.
         header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
     """
@@ -59,6 +60,7 @@ class MemoryPlan:
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    masks: frozenset[int] = frozenset()
     extras: tuple[Extra, ...] = ()
     header_bytes: int = 0
 
@@ -76,6 +78,11 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
+    saving = Lifetimes(graph, plan, saves_masks=True)
+    if saving.masks:
+        smaller = place(saving.buffers())
+        if _end(smaller) < _end(placements):  # else the masks would cost instructions for nothing
+            lifetimes, placements = saving, smaller
     slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
@@ -87,6 +94,7 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+        masks=lifetimes.masks,
         extras=extras_of(graph, plan, parameter_bytes),
         header_bytes=header_bytes(plan),
     )

@@ -68,12 +68,18 @@ class TrainingPlan:
     adaptation: Adaptation | None = None
 
     def __post_init__(self) -> None:
-        plain = self.options == PLAIN_STEP and self.error_bits == 8 and not self.aids.keeps_best
-        if self.adaptation is not None and not (plain and not self.partial):
+        beside = {
+            "layers that learn in part": bool(self.partial),
+            "options of the step (class weights, schedule, clipping, accumulation, momentum)": self.options
+            != PLAIN_STEP,
+            "kept best weights": self.aids.keeps_best,
+            f"errors of {self.error_bits} bits": self.error_bits > 8,
+        }
+        if self.adaptation is not None and any(beside.values()):
             raise RecipeError(
-                "Bit-widths follow plain training steps. Expected whole layers, errors of 8 bits and no options of "
-                f"the step. Received: {self.options}, errors of {self.error_bits} bits, {len(self.partial)} layers in "
-                f"part, best weights kept: {self.aids.keeps_best}. Leave those out, or --adapt-bits."
+                "Bit-widths follow plain training steps of whole layers, with errors of 8 bits. "
+                f"Received: {', '.join(what for what, asked in beside.items() if asked)}. Leave that out, or "
+                "--adapt-bits."
             )
         if self.partial and self.options.holds_gradients:
             raise RecipeError(

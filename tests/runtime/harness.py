@@ -127,9 +127,11 @@ class DeviceOp:
         """Input error (or None) with its exponent, and the random state afterwards."""
         state = tables.Backward(error.exponent, loss_exponent, random)
         count = self.source.size
-        input_error = self.runtime.memory.garbage(count, np.int8) if wants_input_error else None
-        arrays = [self.place(value), self.place(error.values.astype(np.int8))]
-        self.runtime.call(FORWARD[self.op.kind] + "_grad", self.table, self.grad, *arrays, state, input_error)
+        dtype, ending = {8: (np.int8, ""), 16: (np.int16, "_16")}[self.trainer.plan.error_bits]
+        input_error = self.runtime.memory.garbage(count, dtype) if wants_input_error else None
+        arrays = [self.place(value), self.place(error.values.astype(dtype))]
+        kernel = f"{FORWARD[self.op.kind]}_grad{ending}"
+        self.runtime.call(kernel, self.table, self.grad, *arrays, state, input_error)
         if input_error is None:
             assert state.exponent == error.exponent
             return None, int(state.random)
@@ -194,7 +196,7 @@ class DeviceOp:
             learn = tables.Learn(_address(self.rows), _address(self.bias), *steps, c.bias_limit, stochastic)
             self.kept.append(learn)
         sums = self.runtime.memory.garbage(self.table.weights.depth, np.int32)
-        scale = tables.ErrorScale(ratio, c.guard_bits)
+        scale = tables.ErrorScale(ratio, c.guard_bits, c.dropped_bits)
         return tables.Grad(
             scale, learn and ctypes.addressof(learn), _address(self.gain), _address(self.row), _address(sums)
         )

@@ -47,7 +47,7 @@ class Pool2D(ctypes.Structure):
 
 
 class ErrorScale(ctypes.Structure):
-    _fields_ = (("ratio", c_void_p), ("guard_bits", c_uint8))
+    _fields_ = (("ratio", c_void_p), ("guard_bits", c_uint8), ("dropped_bits", c_uint8))
 
 
 class StepMultiplier(ctypes.Structure):

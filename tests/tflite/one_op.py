@@ -21,6 +21,8 @@ OPTIONS = {
     OpKind.MEAN: "Reducer",
     OpKind.SOFTMAX: "Softmax",
     OpKind.LEAKY_RELU: "LeakyRelu",
+    OpKind.MAX_POOL_2D: "Pool2D",
+    OpKind.AVERAGE_POOL_2D: "Pool2D",
 }
 INT8, INT32 = 9, 2
 

@@ -2,9 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+# Small matrices: threads of the linear algebra only wait for each other. Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -12,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # tools/ is no part of the installed package
 
 from rct_tflite.errors import RCTError  # noqa: E402
-from tools.energy_evaluation.protocols import Evaluation, Point, model_anywhere  # noqa: E402
+from tools.energy_evaluation.carrying import model_anywhere  # noqa: E402
+from tools.energy_evaluation.protocols import Evaluation, Point  # noqa: E402
 from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "energy"
