@@ -2,6 +2,7 @@
 
 import math
 
+from rct_tflite.firmware.adaptation_source import adapts, layer_number
 from rct_tflite.firmware.forward_source import KERNELS
 from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
 from rct_tflite.firmware.source import ModelSource, Names
@@ -180,7 +181,11 @@ class _Backward:
         kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
         if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:
             kernel += HELD_SUFFIX if self._names.plan.options.holds_gradients else ""
-        self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
+        called = f"&op_{self._name}, {grad}"
+        if adapts(self._names, self._op):
+            kernel = kernel.replace("rct_", "rct_adapted_")
+            called = f"&adaptation, {layer_number(self._names, self._op)}"
+        self._line(f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:
         name, ratio = self._name, "NULL"
@@ -203,9 +208,10 @@ class _Backward:
 
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
+        moves = adapts(self._names, self._op)
         fields = dict[str, object](
-            rows=f"ROWS_{self._name.upper()}",
-            bias=f"BIAS_{self._name.upper()}",
+            rows="NULL" if moves else f"ROWS_{self._name.upper()}",
+            bias="NULL" if moves else f"BIAS_{self._name.upper()}",
             weight_step=self._multiplier("weight", weights),
             bias_step=self._multiplier("bias", bias),
             bias_limit=c.bias_limit,

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.firmware.adaptation_source import add_adaptation
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
 from rct_tflite.firmware.option_source import add_accumulation, add_aids, add_error_scaling
@@ -74,6 +75,7 @@ def model_source(
         add_error_scaling(names, source)
         add_backward(names, source)
         add_accumulation(names, source)
+        add_adaptation(names, source)
         source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
         source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
         add_aids(names, source)

@@ -43,9 +43,14 @@ def moves_nothing(op: Op, passage: Passage) -> bool:
     return plain and not passage.rescales
 
 
-def unpacks_rows(graph: Graph, op: Op) -> bool:
+def unpacks_rows(graph: Graph, plan: TrainingPlan, op: Op) -> bool:
     """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
-    return op.has_weights and op.kind is not OpKind.FULLY_CONNECTED and graph.bits_of(op) != EXPORT_BITS
+    if not op.has_weights or op.kind is OpKind.FULLY_CONNECTED:
+        return False
+    narrowest = graph.bits_of(op)
+    if plan.adaptation is not None and op.name in plan.adaptation.layers:
+        narrowest = plan.adaptation.min_bits
+    return narrowest != EXPORT_BITS
 
 
 class Lifetimes:
@@ -89,9 +94,12 @@ class Lifetimes:
         graph = self._graph
         last = self._loss + len(self.steps)
         result = [*self._activation_buffers(), *self._mask_buffers(), *self._error_buffers(), *self._part_buffers()]
-        row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, op)), default=0)
+        row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, self._plan, op)), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
+        if self._plan.adaptation is not None:
+            shifts = max(graph.row_shape(op)[0] for op in graph.ops if op.name in self._plan.trained)
+            result.append(Buffer("shifts", shifts, 0, self._loss - 1))
         if self._takes_target:
             result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
         if self.steps:
