@@ -12,9 +12,9 @@ import numpy as np
 
 from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import FitError
-from rct_tflite.planning.fit import memory_need
+from rct_tflite.planning.fit import MemoryNeed, memory_need
 from rct_tflite.planning.gains import LayerGain
-from rct_tflite.planning.memory import MemoryPlan, parameter_slots, plan_memory
+from rct_tflite.planning.memory import parameter_slots, plan_memory
 from rct_tflite.planning.step_cost import step_instructions
 from rct_tflite.reference.backward import BackwardStep, backward_steps
 from rct_tflite.spec.graph import Graph
@@ -165,7 +165,7 @@ class _Filler:
         self._graph, self._plan, self._gains = graph, plan, gains
         self._target, self._limits = target, limits
         self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
-        self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryPlan, tuple[BackwardStep, ...]]] = {}
+        self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryNeed, tuple[BackwardStep, ...]]] = {}
 
     def fill(self, depth: int) -> Candidate:
         """Returns the best set whose deepest layer is number `depth` of those that may learn."""
@@ -233,9 +233,11 @@ class _Filler:
         return self._graph.row_shape(self._ops[name])[0]
 
     def _candidate(self, name: str, chosen: Chosen) -> Candidate:
-        cost = self._cost(chosen)
+        plan = self._plan_of(chosen)
+        need = memory_need(self._graph, plan_memory(self._graph, plan), self._target)  # exact, also beside branches
+        cost = replace(self._cost(chosen), ram=need.ram)
         gain = sum(self._gains[op].biases + float(self._gains[op].weights[list(c)].sum()) for op, c in chosen.items())
-        return Candidate(name, self._plan_of(chosen), gain, cost, cost.within(self._limits))
+        return Candidate(name, plan, gain, cost, cost.within(self._limits))
 
     def _plan_of(self, chosen: Chosen) -> TrainingPlan:
         names = tuple(name for name in self._plan.trained if name in chosen)
@@ -248,18 +250,17 @@ class _Filler:
 
     def _cost(self, chosen: Chosen) -> Cost:
         plan = self._plan_of(chosen)
-        memory, steps = self._layout(plan)
-        memory = replace(memory, parameter_bytes=parameter_slots(self._graph, plan)[1])
-        need = memory_need(self._graph, memory, self._target)
+        need, steps = self._layout(plan)
+        need = replace(need, parameters=parameter_slots(self._graph, plan)[1])
         step = estimate(self._target, step_instructions(self._graph, plan, steps))
         flash = need.flash + sum(self._tables(plan, name) for name in plan.trained)
         return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
 
-    def _layout(self, plan: TrainingPlan) -> tuple[MemoryPlan, tuple[BackwardStep, ...]]:
-        """Returns the memory plan but for its parameters, and the backward pass.
+    def _layout(self, plan: TrainingPlan) -> tuple[MemoryNeed, tuple[BackwardStep, ...]]:
+        """Returns what a plan needs but for its parameters, and the backward pass.
 
         Both depend on the deepest op and on the ops whose weights learn, not on the number of their rows, nor on
-        biases: errors come by these in any case.
+        biases: errors come by these in any case, but for branches beside the deepest op, where this is the upper end.
         """
         deepest = self._plan.trained.index(plan.trained[0])
         learning = frozenset(name for name in plan.trained if plan.learns_weights(name))
@@ -267,7 +268,8 @@ class _Filler:
             names = self._plan.trained[deepest:]
             biases = tuple(PartialUpdate(name, ()) for name in names if name not in learning)
             common = replace(plan, trained=names, partial=biases)
-            self._layouts[deepest, learning] = plan_memory(self._graph, common), backward_steps(self._graph, common)
+            need = memory_need(self._graph, plan_memory(self._graph, common), self._target)
+            self._layouts[deepest, learning] = need, backward_steps(self._graph, common)
         return self._layouts[deepest, learning]
 
     def _tables(self, plan: TrainingPlan, name: str) -> int:

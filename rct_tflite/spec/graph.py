@@ -1,6 +1,7 @@
 """What a `.tflite` file says, as frozen values: everything after the file works on this."""
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -176,7 +177,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def scale(self) -> float:
