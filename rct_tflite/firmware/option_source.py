@@ -51,6 +51,7 @@ def _files(plan: TrainingPlan) -> tuple[str, ...]:
     options, files = plan.options, []
     if options.has_factor(plan.loss.takes_class) or options.class_weights:
         files += [name for name in _RATES if name != "rates.c" or options.schedule is not None]
+        files += ["scale_error_16.c"] if plan.error_bits == 16 else []
     if options.holds_gradients:
         files += _HELD
     if plan.aids != NO_AIDS:

@@ -16,7 +16,8 @@ from rct_tflite.spec.step_options import RATE_BITS, RATE_LIMIT, RATE_ONE, WEIGHT
 from rct_tflite.spec.training_plan import TrainingPlan
 
 FACTOR_BITS = 15
-ERROR_BITS = 7
+NORM_BITS = 8
+"""Of errors whose squares are summed."""
 LARGEST_PROBABILITY_EXPONENT = 6
 """Of an error of a whole probability."""
 LARGEST_MULTIPLIER = 2.0**14
@@ -69,7 +70,7 @@ def clip_constants(graph: Graph, plan: TrainingPlan) -> Clip | None:
     return Clip(factor_of(math.floor(mantissa * 2.0**30 + 0.5), 30 - exponent), room - room % 2)
 
 
-def scale_error(error: ScaledError, rate: int, weight: int, clip: Clip | None) -> ScaledError:
+def scale_error(error: ScaledError, rate: int, weight: int, clip: Clip | None, error_bits: int = 8) -> ScaledError:
     """Multiplies the error at the loss by the rate, and by the weight of the class or what clipping leaves of it.
 
     Args:
@@ -77,11 +78,13 @@ def scale_error(error: ScaledError, rate: int, weight: int, clip: Clip | None) -
         rate: In 2**-16.
         weight: Of the class, in 2**-8.
         clip: The largest norm after the weight, before the rate.
+        error_bits: Bit-width of the error.
     """
     part, part_shift = weight, WEIGHT_BITS
     if clip is not None:
-        root = math.isqrt(int(np.square(error.values).sum()) << clip.norm_shift)
-        norm_shift = clip.norm_shift // 2 + error.exponent
+        coarse = saturate(round_shift(error.values, error_bits - NORM_BITS))
+        root = math.isqrt(int(np.square(coarse).sum()) << clip.norm_shift)
+        norm_shift = clip.norm_shift // 2 + error.exponent - (error_bits - NORM_BITS)
         norm = factor_of(root * weight, norm_shift + WEIGHT_BITS)
         if (norm.shift, -norm.mantissa) < (clip.limit.shift, -clip.limit.mantissa):
             unweighted = factor_of(root, norm_shift)
@@ -89,19 +92,19 @@ def scale_error(error: ScaledError, rate: int, weight: int, clip: Clip | None) -
             part_shift = FACTOR_BITS + clip.limit.shift - unweighted.shift
     start = factor_of(rate, RATE_BITS)
     factor = factor_of(start.mantissa * part, start.shift + part_shift)
-    return _multiplied(error, np.int64(factor.mantissa), factor.shift)
+    return _multiplied(error, np.int64(factor.mantissa), factor.shift, error_bits)
 
 
-def weigh_outputs(error: ScaledError, weights: tuple[int, ...]) -> ScaledError:
+def weigh_outputs(error: ScaledError, weights: tuple[int, ...], error_bits: int = 8) -> ScaledError:
     """Multiplies the error at each output by its weight in 2**-8."""
-    return _multiplied(error, np.array(weights, np.int64), WEIGHT_BITS)
+    return _multiplied(error, np.array(weights, np.int64), WEIGHT_BITS, error_bits)
 
 
-def _multiplied(error: ScaledError, multiplier: IntArray | np.int64, shift: int) -> ScaledError:
-    """Brings the product back to 7 bits and a sign."""
+def _multiplied(error: ScaledError, multiplier: IntArray | np.int64, shift: int, error_bits: int) -> ScaledError:
+    """Brings the product back to the error's bits."""
     values = error.values * multiplier
-    excess = int(np.abs(values).max()).bit_length() - ERROR_BITS
-    return ScaledError(saturate(round_shift(values, excess)), error.exponent + shift - excess)
+    excess = int(np.abs(values).max()).bit_length() - (error_bits - 1)
+    return ScaledError(saturate(round_shift(values, excess), error_bits), error.exponent + shift - excess)
 
 
 class RateSchedule:
@@ -144,8 +147,8 @@ class ErrorScaling:
 
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         self._weights = plan.options.class_weights
-        self._takes_class = plan.loss.takes_class
-        self._has_factor = plan.options.has_factor(self._takes_class)
+        self._error_bits = plan.error_bits
+        self._has_factor = plan.options.has_factor(plan.loss.takes_class)
         self._clip = clip_constants(graph, plan)
         self.schedule = RateSchedule(plan.options.schedule)
 
@@ -160,8 +163,10 @@ class ErrorScaling:
         if self._weights and isinstance(wanted, int):
             weight = self._weights[wanted]
         elif self._weights:
-            error = weigh_outputs(error, self._weights)
-        return scale_error(error, self.schedule.rate, weight, self._clip) if self._has_factor else error
+            error = weigh_outputs(error, self._weights, self._error_bits)
+        if not self._has_factor:
+            return error
+        return scale_error(error, self.schedule.rate, weight, self._clip, self._error_bits)
 
 
 def rate_limits(graph: Graph, plan: TrainingPlan) -> tuple[int, int]:
@@ -174,6 +179,7 @@ def rate_limits(graph: Graph, plan: TrainingPlan) -> tuple[int, int]:
     """
     limit = loss_constants(graph, plan.loss).limit
     exponent = 7 - limit.bit_length() if limit else LARGEST_PROBABILITY_EXPONENT
+    exponent += plan.error_bits - 8
     unit = 2.0**-exponent * max(plan.options.class_weights or (WEIGHT_ONE,)) / WEIGHT_ONE
     at_loss = _steps_at_loss(graph, plan)
     largest = max((_real(m).max() for step in at_loss for m in _multipliers(step)), default=0.0)

@@ -88,10 +88,11 @@ class TrainingPlan:
                 "--momentum, or name whole layers in --train."
             )
 
-        if self.error_bits > 8 and self.options != PLAIN_STEP:
+        if self.error_bits > 8 and self.options.holds_gradients:
             raise RecipeError(
-                "Errors of 16 bits go with a plain step. Received: options of the step too (class weights, schedule, "
-                "clipping, accumulation or momentum). Leave those out, or take --error-bits 8."
+                "Accumulated gradients and momentum are held of errors of 8 bits. "
+                f"Received: errors of {self.error_bits} bits. Leave out --accumulate and --momentum, or take "
+                "--error-bits 8."
             )
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import pytest
 
 from rct_tflite.emulator import available_emulators
 from rct_tflite.firmware.session import emulated_runner, host_runner
+from rct_tflite.spec.step_options import RatePoint, StepOptions
 from rct_tflite.spec.training_plan import Loss
 from rct_tflite.tflite.reader import read_graph
 from tests.firmware.conftest import CASES, TARGET, Case
@@ -37,6 +38,15 @@ def test_host_learns_the_bytes_of_the_reference(tmp_path, name):
     make, steps, loss = GRAPHS[name]
     case = Case(tmp_path, make(), PARTS if name == "in part" else "all", steps=steps, loss=loss, error_bits=16)
     # Sanitizers stop at an access outside a buffer and at undefined behaviour.
+    assert case.learn(host_runner(case.build("host", sanitize=True).image)) == case.learnt
+
+
+def test_factors_of_wide_errors(tmp_path):
+    graph = GraphBuilder((9,)).dense(7, bits=6).dense(5).graph()
+    options = StepOptions((256, 40, 1000, 1, 65535), (RatePoint(0, 30000), RatePoint(7, 99999)), clip_norm=0.9)
+    shared = {"steps": 110, "loss": Loss.SIGMOID_CROSS_ENTROPY, "error_bits": 16}
+    case = Case(tmp_path, graph, "all", options=options, **shared)
+    assert case.learnt != Case(tmp_path / "plain", graph, "all", **shared).learnt
     assert case.learn(host_runner(case.build("host", sanitize=True).image)) == case.learnt
 
 

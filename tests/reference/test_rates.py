@@ -60,6 +60,17 @@ def test_the_norm_is_clipped_after_the_weight_and_before_the_rate(norm, weight):
     assert clipped > 0 or norm > 1.0
 
 
+def test_wide_errors_are_multiplied_and_clipped():
+    clip = Clip(factor_of(3 << 28, 30), 10)  # 0.75
+    for error in errors(7):
+        wide = ScaledError(error.values * 257, error.exponent + 8)
+        wanted = real(wide) * 0.9
+        wanted *= min(1.0, 0.75 / np.linalg.norm(wanted))
+        scaled = scale_error(wide, RATE_ONE, round(0.9 * WEIGHT_ONE), clip, error_bits=16)
+        assert np.abs(scaled.values).max() in range(2**14, 2**15)
+        np.testing.assert_allclose(real(scaled), wanted, rtol=0.006, atol=2.0**-scaled.exponent)
+
+
 def test_each_output_has_its_weight():
     weights = (256, 1, 65_535, 512, 128, 77, 900, 256, 256, 3)
     for error in errors(6):

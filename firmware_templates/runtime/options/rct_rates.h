@@ -8,6 +8,11 @@
 
 #include "rct.h"
 
+#if RCT_ERROR_BITS == 16
+    #define rct_scale_error   rct_scale_error_16
+    #define rct_weigh_outputs rct_weigh_outputs_16
+#endif
+
 #define RCT_RATE_ONE   65536u /* the exported learning rate */
 #define RCT_WEIGHT_ONE 256u
 
@@ -59,12 +64,12 @@ void rct_schedule_advance(const rct_schedule_t *schedule);
 /* Multiplies the error by the rate, and by the weight of its class in 1 / RCT_WEIGHT_ONE or what clipping
  * leaves of it; moves both exponents of `backward`. */
 void rct_scale_error(const rct_error_factor_t *factor, uint32_t rate, uint16_t weight,
-                     int8_t *error, /* (count), not all 0 */
+                     rct_error_t *error, /* (count), not all 0 */
                      rct_backward_t *backward);
 
 /* Multiplies the error at each output by its weight in 1 / RCT_WEIGHT_ONE; moves both exponents. */
 void rct_weigh_outputs(const uint16_t *weights, /* (count) */
-                       int32_t count, int8_t *error, rct_backward_t *backward);
+                       int32_t count, rct_error_t *error, rct_backward_t *backward);
 
 #ifdef __cplusplus
 }

@@ -3,7 +3,8 @@
 #include "blocks.h"
 
 #define FACTOR_BITS 15
-#define ERROR_BITS  7
+#define ERROR_BITS  (RCT_ERROR_BITS - 1)
+#define NORM_BITS   8 /* of errors whose squares are summed */
 #define RATE_BITS   16
 #define WEIGHT_BITS 8
 
@@ -40,9 +41,9 @@ static uint32_t square_root(uint32_t value)
     return root;
 }
 
-/* Brings products of errors back to 7 bits and a sign; `stride` 0 takes one multiplier for all. */
-static void multiply(const uint16_t *multipliers, int32_t stride, int32_t shift, int32_t count, int8_t *error,
-                     rct_backward_t *backward)
+/* Brings products of errors back to their bits; `stride` 0 takes one multiplier for all. */
+static void multiply(const uint16_t *multipliers, int32_t stride, int32_t shift, int32_t count,
+                     rct_error_t *error, rct_backward_t *backward)
 {
     int32_t peak = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -57,17 +58,18 @@ static void multiply(const uint16_t *multipliers, int32_t stride, int32_t shift,
 }
 
 /* What remains of the weight after clipping. */
-static factor_t clipped(const rct_error_factor_t *factor, uint16_t weight, const int8_t *error,
+static factor_t clipped(const rct_error_factor_t *factor, uint16_t weight, const rct_error_t *error,
                         int32_t exponent)
 {
     const factor_t limit = {factor->limit_mantissa, factor->limit_shift};
     const factor_t whole = {weight, WEIGHT_BITS};
     uint32_t squares = 0;
     for (int32_t i = 0; i < factor->count; i++) {
-        squares += (uint32_t)(error[i] * error[i]);
+        const int32_t value = rct_clamp(rct_round_shift(error[i], RCT_ERROR_BITS - NORM_BITS), -127, 127);
+        squares += (uint32_t)(value * value);
     }
     const uint32_t root = square_root(squares << factor->norm_shift);
-    const int32_t norm_shift = factor->norm_shift / 2 + exponent;
+    const int32_t norm_shift = factor->norm_shift / 2 + exponent - (RCT_ERROR_BITS - NORM_BITS);
     if (!is_larger(factor_of(root * weight, norm_shift + WEIGHT_BITS), limit)) {
         return whole;
     }
@@ -77,7 +79,7 @@ static factor_t clipped(const rct_error_factor_t *factor, uint16_t weight, const
     return part;
 }
 
-void rct_scale_error(const rct_error_factor_t *factor, uint32_t rate, uint16_t weight, int8_t *error,
+void rct_scale_error(const rct_error_factor_t *factor, uint32_t rate, uint16_t weight, rct_error_t *error,
                      rct_backward_t *backward)
 {
     factor_t part = {weight, WEIGHT_BITS};
@@ -90,7 +92,7 @@ void rct_scale_error(const rct_error_factor_t *factor, uint32_t rate, uint16_t w
     multiply(&multiplier, 0, product.shift, factor->count, error, backward);
 }
 
-void rct_weigh_outputs(const uint16_t *weights, int32_t count, int8_t *error, rct_backward_t *backward)
+void rct_weigh_outputs(const uint16_t *weights, int32_t count, rct_error_t *error, rct_backward_t *backward)
 {
     multiply(weights, 1, WEIGHT_BITS, count, error, backward);
 }
