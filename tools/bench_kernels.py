@@ -1,8 +1,9 @@
 """What the kernels cost: instructions on emulated cores (gcc -O2), RAM, and code (gcc -Os).
 
 A step is one labelled sample: turned from floats to int8, predicted, learnt from; the mean over one epoch of 1440 of
-scikit-learn's digits, from the exported weights. RAM is everything of the trainer: arena, packed weights, state, other
-variables and the deepest stack. Code is text and constants beyond those of the same image without a network; the
+scikit-learn's digits, from the exported weights. A forward pass is the mean of two random samples. RAM is everything of
+the trainer: arena, packed weights, state, other variables and the deepest stack; of a forward pass, the arena of
+inference alone and the deepest stack. Code is text and constants beyond those of the same image without a network; the
 weights are left out.
 
 python tools/bench_kernels.py [--json] [--only NAME ...]
@@ -35,12 +36,18 @@ from rct_tflite.planning.fit import memory_need  # noqa: E402
 from rct_tflite.planning.memory import plan_memory  # noqa: E402
 from rct_tflite.planning.selection import select  # noqa: E402
 from rct_tflite.spec.graph import Activation, Graph, Tensor  # noqa: E402
+from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN  # noqa: E402
 from rct_tflite.spec.target_file import find_target  # noqa: E402
+from rct_tflite.spec.training_plan import TrainingPlan  # noqa: E402
+from tests import mlperf_tiny  # noqa: E402
 from tests.graphs import GraphBuilder, conv_digits, dense_digits  # noqa: E402
 
 PROGRAMS = Path(__file__).with_name("bench_programs")
 BUDGETS = Path(__file__).with_name("kernel_budgets.json")
-BUDGETED = ("fc_step_m4", "fc_step_m0plus", "fc_6bit_step_m4", "cnn_step_m4", "fwd_m7_ad")
+BUDGETED = (
+    *("fc_step_m4", "fc_step_m0plus", "fc_6bit_step_m4", "cnn_step_m4"),
+    *("fwd_m7_ad", "fwd_m7_kws", "fwd_m7_ic", "fwd_m7_vww"),
+)
 BUDGET_SAMPLES = 24
 EPOCH = 1440
 FORWARD_SAMPLES = 2
@@ -48,14 +55,6 @@ MARKS = {
     "step": ("rct_mark_learn_begin", "rct_mark_learn_end"),
     "forward": ("rct_mark_predict_begin", "rct_mark_predict_end"),
 }
-
-
-def anomaly_detection() -> Graph:
-    """The autoencoder of MLPerf Tiny: 640-128-128-128-128-8-128-128-128-128-640."""
-    builder = GraphBuilder((640,))
-    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
-        builder.dense(units)
-    return builder.dense(640, Activation.NONE).graph()
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Workload:
         network: Makes it.
         core: That it runs on.
         phase: "step" trains on digits; "forward" predicts random samples, and nothing learns.
-        sizes: Whether RAM, of what trains, and code are reported too.
+        sizes: Whether RAM and code are reported too.
     """
 
     network: Callable[[], Graph]
@@ -93,8 +92,10 @@ WORKLOADS = {
     "cnn_step_m4": Workload(conv_digits, "cortex-m4", sizes=True),
     "cnn_step_m0plus": Workload(conv_digits, "cortex-m0plus"),
     "cnn_6bit_step_m4": Workload(functools.partial(conv_digits, bits=6), "cortex-m4"),
-    # The other networks of MLPerf Tiny join here by name as soon as their ops exist: fwd_m7_kws, _ic, _vww.
-    "fwd_m7_ad": Workload(anomaly_detection, "cortex-m7", "forward", sizes=True),
+    "fwd_m7_ad": Workload(mlperf_tiny.anomaly_detection, "cortex-m7", "forward", sizes=True),
+    "fwd_m7_kws": Workload(mlperf_tiny.keyword_spotting, "cortex-m7", "forward", sizes=True),
+    "fwd_m7_ic": Workload(mlperf_tiny.image_classification, "cortex-m7", "forward", sizes=True),
+    "fwd_m7_vww": Workload(mlperf_tiny.visual_wake_words, "cortex-m7", "forward", sizes=True),
 }
 
 
@@ -148,12 +149,16 @@ class _Bench:
             sum(mark.instructions for mark in profile.marks if mark.name == mark_name) for mark_name in reversed(marks)
         ]
         yield Figure(self._name, core, (spans[0] - spans[1]) // self._count, "instructions")
-        if self._workload.sizes and self._workload.phase == "step":
-            _, bare = self._build("bare", "-O2", with_model=False)
-            static = sizes.data + sizes.bss - bare.data - bare.bss
-            yield Figure(f"{self._name}_ram", core, static + profile.stack_bytes, "bytes")
         if self._workload.sizes:
+            yield Figure(f"{self._name}_ram", core, self._static_ram(sizes) + profile.stack_bytes, "bytes")
             yield Figure(f"{self._name}_code", core, self._code(), "bytes")
+
+    def _static_ram(self, sizes: ImageSizes) -> int:
+        if self._workload.phase == "forward":
+            inference = TrainingPlan((), self._plan.learning_rate, self._plan.rounding)
+            return plan_memory(self._graph, inference).arena_bytes
+        _, bare = self._build("bare", "-O2", with_model=False)
+        return sizes.data + sizes.bss - bare.data - bare.bss
 
     def _code(self) -> int:
         _, full = self._build("small", "-Os", with_model=True)
@@ -182,7 +187,7 @@ class _Bench:
             *(f"-I{firmware / part}" for part in INCLUDE_FOLDERS),
             *map(str, sources),
             *("--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}"),
-            *(f"-Wl,-T,{firmware / linker_script(core)}", "-o", str(image)),
+            *("-T", str(firmware / linker_script(core)), "-o", str(image)),
         ]
         subprocess.run(command, check=True)
         return image, image_sizes(image)
@@ -192,7 +197,9 @@ class _Bench:
         if self._workload.phase == "step":
             inputs, labels = digits()
         else:
+            low, high = ((end - self._input.zero_point) * self._input.scale for end in (ACTIVATION_MIN, ACTIVATION_MAX))
             inputs = np.random.default_rng(0).random((self._count, self._input.size), np.float32)
+            inputs = (low + inputs * (high - low)).astype(np.float32)
             labels = np.zeros(self._count, np.uint32)
         pairs = zip(labels[: self._count], inputs[: self._count], strict=True)
         return b"".join(label.tobytes() + sample.tobytes() for label, sample in pairs)

@@ -94,11 +94,32 @@ static rct_status_t learn_target(rct_frame_t *frame)
 static rct_status_t write_parameters(rct_frame_t *frame)
 {
     const rct_status_t status = read_payload(frame, rct_model_parameters(), rct_model_info.parameter_bytes);
-    if (status != RCT_OK) {
+    const bool is_sound = status == RCT_OK && rct_model_parameters_are_sound();
+    if (!is_sound) {
         rct_model_reset();
+    }
+    if (status != RCT_OK) {
         return status;
     }
-    return answer(RCT_COMMAND_WRITE_PARAMETERS, RCT_OK, NULL, 0);
+    return answer(RCT_COMMAND_WRITE_PARAMETERS, is_sound ? RCT_OK : RCT_ERR_ARGUMENT, NULL, 0);
+}
+
+/* Answers with a rct_model_width_t for each layer whose width follows the training. */
+static rct_status_t read_widths(void)
+{
+    rct_model_width_t width = {0};
+    uint16_t count = 0;
+    while (rct_model_width(count, &width) == RCT_OK) {
+        count++;
+    }
+    rct_frame_t frame;
+    rct_status_t status =
+        rct_frame_begin_write(&frame, RCT_COMMAND_READ_WIDTHS, RCT_OK, count * (uint32_t)sizeof width);
+    for (uint16_t layer = 0; status == RCT_OK && layer < count; layer++) {
+        (void)rct_model_width(layer, &width);
+        status = rct_frame_write(&frame, &width, sizeof width);
+    }
+    return status == RCT_OK ? rct_frame_end_write(&frame) : status;
 }
 
 static rct_status_t carry_out(rct_frame_t *frame)
@@ -132,6 +153,8 @@ static rct_status_t carry_out(rct_frame_t *frame)
         return answer(frame->command, rct_model_self_test(), NULL, 0);
     case RCT_COMMAND_READ_PARAMETERS:
         return answer(frame->command, RCT_OK, rct_model_parameters(), rct_model_info.parameter_bytes);
+    case RCT_COMMAND_READ_WIDTHS:
+        return read_widths();
     case RCT_COMMAND_EXIT:
         return answer(frame->command, RCT_OK, NULL, 0);
     default:

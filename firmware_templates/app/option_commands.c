@@ -117,7 +117,8 @@ static rct_status_t read_replay(rct_frame_t *frame)
     const uint32_t labels = filled * (uint32_t)sizeof *buffer->labels;
     const uint32_t samples = filled * rct_model_info.input_bytes;
     rct_frame_t sent;
-    rct_status_t status = rct_frame_begin_write(&sent, frame->command, RCT_OK, (uint32_t)sizeof filled + labels + samples);
+    rct_status_t status =
+        rct_frame_begin_write(&sent, frame->command, RCT_OK, (uint32_t)sizeof filled + labels + samples);
     status = status == RCT_OK ? rct_frame_write(&sent, &filled, sizeof filled) : status;
     status = status == RCT_OK ? rct_frame_write(&sent, buffer->labels, labels) : status;
     status = status == RCT_OK ? rct_frame_write(&sent, buffer->samples, samples) : status;

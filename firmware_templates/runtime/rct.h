@@ -301,6 +301,10 @@ bool rct_difference_error(const rct_target_loss_t *loss, const int8_t *output, /
 /* Clears errors where the fused activation held the output at a bound: output <= low, or output >= high. */
 void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, rct_error_t *error);
 
+/* The same in two halves, where the output is not kept: a bit for each, from the lowest of each byte on. */
+void rct_save_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, uint8_t *bits);
+void rct_apply_mask(const uint8_t *bits, int32_t count, int8_t *error);
+
 /*
  * The backward pass of an op with weights: first the input error, with the weights of before, then the
  * update. Lowers the exponent of `backward`. `input_error` is NULL where no op below wants one.

@@ -47,6 +47,22 @@ rct_status_t rct_model_learn_target(void);
 /* What has been learnt: (parameter_bytes), NULL where nothing learns. */
 uint8_t *rct_model_parameters(void);
 
+/* Whether the parameters can be worked with: to be asked after they were written from outside. Where
+ * bit-widths follow the training, wrong ones would lead out of the memory; reset the model then. */
+bool rct_model_parameters_are_sound(void);
+
+/* How finely a layer that learns is resolved, where the export lets bit-widths follow the training. */
+typedef struct {
+    uint32_t
+        gavg; /* mean step of the last interval, rate * |gradient| / scale, in 2**-16; 0 before the first */
+    uint8_t bits;
+    int8_t octave; /* log2(scale / exported scale) */
+    uint8_t unused[2];
+} rct_model_width_t;
+
+/* RCT_ERR_ARGUMENT if there is no such layer; they count from 0, in the order of the network. */
+rct_status_t rct_model_width(uint16_t layer, rct_model_width_t *width);
+
 /* Runs the golden vectors; RCT_ERR_SELF_TEST if a byte of an output differs from TFLite-Micro's. */
 rct_status_t rct_model_self_test(void);
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import format_interval, json_option, print_json, typed
-from rct_tflite.energy.estimate import Estimate, Interval
+from rct_tflite.cli.output import format_cost, format_interval, interval_json, json_option, print_json, typed
 from rct_tflite.energy.jobs import FineTuning
 from rct_tflite.firmware.estimation import EstimateOptions, ProjectEstimate, estimate_project
 from rct_tflite.planning.memory_map import MemoryUse
@@ -26,7 +25,12 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--per-day", type=POSITIVE, metavar="N", help="Inferences a day.")
 @click.option("--duty", type=click.FloatRange(0, 1), help="Part of the time spent with inferences, 0 to 1.")
 @click.option("--tunings-per-day", type=click.FloatRange(0), default=0.0, help="Jobs of learning a day.")
-@click.option("--sleep-uw", type=POSITIVE, metavar="UW", help="Power of the board while it waits.")
+@click.option(
+    "--sleep-uw",
+    type=POSITIVE,
+    metavar="UW",
+    help="Power of the waiting board.  [default: the part alone, if known]",
+)
 @click.option("--battery", type=POSITIVE, metavar="MAH", help="Printed capacity: how long does it last?")
 @click.option("--battery-voltage", type=POSITIVE, default=3.0, show_default=True, metavar="V")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
@@ -94,8 +98,8 @@ def command(
 
 def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
     rows = [
-        ("inference", f"{result.instructions_inference:,} instructions, {_cost(result.inference)}"),
-        ("training step", f"{result.instructions_step:,} instructions, {_cost(result.step)}"),
+        ("inference", f"{result.instructions_inference:,} instructions, {format_cost(result.inference)}"),
+        ("training step", f"{result.instructions_step:,} instructions, {format_cost(result.step)}"),
     ]
     for phase in result.phases:
         total = max(sum(count for _, count in phase.classes), 1)
@@ -107,7 +111,9 @@ def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
         rows.append(("fine-tuning", f"{format_interval(tuning.time_s, 1.0, 's')}, {energy}"))
     if result.day is not None:
         day = result.day
-        rows.append(("day", f"{format_interval(day.energy_j, 1.0, 'J')}, of which asleep {day.sleep_j.value:.2g} J"))
+        alone = " (the part alone; give --sleep-uw for your board)" if result.sleeps_alone else ""
+        asleep = f"of which asleep {day.sleep_j.value:.2g} J{alone}"
+        rows.append(("day", f"{format_interval(day.energy_j, 1.0, 'J')}, {asleep}"))
         rows.append(("mean power", f"{format_interval(day.average_mw, 1e3, 'uW')}, duty {day.duty.value:.2%}"))
     if result.battery_days is not None:
         rows.append(("battery", format_interval(result.battery_days, 1.0, "days")))
@@ -122,10 +128,6 @@ def _memory_row(use: MemoryUse) -> tuple[str, str]:
     left = f"{use.free} free" if use.free >= 0 else f"{-use.free} TOO LITTLE"
     where = f" ({' + '.join(use.regions)})" if use.regions else ""
     return use.name.upper() if use.name == "ram" else use.name, f"{pieces}; {left} of {use.size} B{where}"
-
-
-def _cost(cost: Estimate) -> str:
-    return f"{format_interval(cost.time_s, 1e3, 'ms')}, {format_interval(cost.energy_j, 1e6, 'uJ')}"
 
 
 def _as_json(result: ProjectEstimate) -> dict[str, object]:
@@ -143,18 +145,14 @@ def _as_json(result: ProjectEstimate) -> dict[str, object]:
             for phase in result.phases
         ],
         "fine_tuning": None if result.tuning is None else dataclasses.asdict(result.tuning),
-        "day": None if day is None else dataclasses.asdict(day),
-        "battery_days": _values(result.battery_days),
+        "day": None if day is None else {**dataclasses.asdict(day), "sleep_of_part_alone": result.sleeps_alone},
+        "battery_days": interval_json(result.battery_days),
         "memory": {
             "fits": result.memory.fits,
             "cuts": list(result.memory.cuts),
             **{use.name: _use(use) for use in (result.memory.flash, result.memory.ram)},
         },
     }
-
-
-def _values(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else dataclasses.asdict(interval)
 
 
 def _use(use: MemoryUse) -> dict[str, object]:

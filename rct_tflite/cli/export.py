@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
+from rct_tflite.cli.adapt_options import adaptation_options
 from rct_tflite.cli.output import json_option, print_json, typed
 from rct_tflite.cli.step_options import step_request_options
 from rct_tflite.cli.update_options import UpdateRequest, print_search, update_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
 from rct_tflite.export.update_choice import search_record
+from rct_tflite.planning.adaptation import AdaptationOptions
 from rct_tflite.planning.error_width import told as errors_told
 from rct_tflite.planning.options import StepRequest
 from rct_tflite.planning.selection import told
@@ -45,6 +47,7 @@ from rct_tflite.spec.training_plan import Loss
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
 @step_request_options
+@adaptation_options
 def command(
     model: Path,
     target: str,
@@ -58,6 +61,7 @@ def command(
     force: bool,
     as_json: bool,
     step: StepRequest,
+    adaptation: AdaptationOptions | None,
 ) -> None:
     """Write MODEL as .tflite, TFLite-Micro artifacts and a C project that learns.
 
@@ -71,10 +75,21 @@ def command(
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train last:2 --learning-rate 0.02
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train conv3:0.25,dense
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train auto --ram 64K --samples mine.npz
+      rct-tflite export kws.keras --target cortex-m4 --out build/kws --adapt-bits 4:8 --budget 12000
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
     options = ExportOptions(
-        update.train, learning_rate, data, names, force, loss, step, update.samples, update.limits, int(error_bits)
+        update.train,
+        learning_rate,
+        data,
+        names,
+        force,
+        loss,
+        step,
+        update.samples,
+        update.limits,
+        int(error_bits),
+        adaptation,
     )
     result = export_model(model, target, out, options)
     if as_json:
@@ -93,6 +108,7 @@ def _as_json(result: Export) -> dict[str, object]:
         "search": None if result.search is None else search_record(result.search),
         "learning_rate": result.plan.learning_rate,
         "loss": str(result.plan.loss),
+        "adaptation": None if result.plan.adaptation is None else dataclasses.asdict(result.plan.adaptation),
         "errors": None if result.errors is None else dataclasses.asdict(result.errors),
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
@@ -126,6 +142,12 @@ def _print(result: Export) -> None:
         print_search(result.search)
     what = f"{told(plan)} (learning rate {plan.learning_rate:g}, {plan.loss})" if plan.trained else "nothing"
     click.echo(f"  learns    {what}")
+    if plan.adaptation is not None:
+        a = plan.adaptation
+        click.echo(
+            f"  adapts    {', '.join(a.layers)}: {a.min_bits} to {a.max_bits} bits in {a.budget_bytes} B, every "
+            f"{a.interval} steps, Gavg {a.t_min:g} to {a.t_max:g}"
+        )
     if result.errors is not None:
         click.echo(f"  errors    {errors_told(result.errors)}")
     click.echo(

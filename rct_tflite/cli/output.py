@@ -1,5 +1,6 @@
 """How every command prints: text for people, or one JSON object."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.energy.estimate import Interval
+from rct_tflite.energy.estimate import Estimate, Interval
 
 _FACTORS = {"K": 1024, "M": 1024 * 1024}
 
@@ -50,6 +51,16 @@ def format_interval(interval: Interval, factor: float, unit: str) -> str:
         f"{float(f'{number * factor:.2g}'):,g}" for number in (interval.value, interval.low, interval.high)
     )
     return f"{value} {unit} ({low} to {high})"
+
+
+def format_cost(cost: Estimate) -> str:
+    """Writes time and energy of an estimate, each with its interval."""
+    return f"{format_interval(cost.time_s, 1e3, 'ms')}, {format_interval(cost.energy_j, 1e6, 'uJ')}"
+
+
+def interval_json(interval: Interval | None) -> dict[str, float] | None:
+    """Returns an interval for JSON, None for one that was not asked."""
+    return None if interval is None else dataclasses.asdict(interval)
 
 
 def typed(path: Path) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import format_interval, json_option, print_json
-from rct_tflite.energy.estimate import Interval
+from rct_tflite.cli.output import format_cost, interval_json, json_option, print_json
+from rct_tflite.energy.estimate import Estimate
 from rct_tflite.firmware.aided_session import AidReport, AidWishes
 from rct_tflite.firmware.run import RunOptions, RunReport, run_project
 
@@ -82,8 +82,8 @@ def _as_json(report: RunReport) -> dict[str, object]:
             "stack_reserved": memory.stack_reserved,
         },
         "flash_bytes": {"code_and_tables": memory.code, "weights": memory.weights_flash},
-        "inference": {"time_s": _values(report.inference.time_s), "energy_j": _values(report.inference.energy_j)},
-        "training_step": {"time_s": _values(report.step.time_s), "energy_j": _values(report.step.energy_j)},
+        "inference": _cost_json(report.inference),
+        "training_step": _cost_json(report.step),
         "functions": dict(report.cost.functions),
         **({} if report.aids is None else {"aids": _aids_json(report.aids)}),
     }
@@ -112,8 +112,8 @@ def _print_aids(aids: AidReport) -> None:
         click.echo(f"  replay buffer        {len(aids.stored)} samples, by class {told}")
 
 
-def _values(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _cost_json(cost: Estimate) -> dict[str, object]:
+    return {"time_s": interval_json(cost.time_s), "energy_j": interval_json(cost.energy_j)}
 
 
 def _print(report: RunReport) -> None:
@@ -136,10 +136,7 @@ def _print(report: RunReport) -> None:
     if report.tuning.info.parameter_bytes:
         costs.append(("training step", report.cost.step, report.step))
     for name, count, cost in costs:
-        click.echo(
-            f"  {name:<20} {count:,} instructions, {format_interval(cost.time_s, 1e3, 'ms')}, "
-            f"{format_interval(cost.energy_j, 1e6, 'uJ')}"
-        )
+        click.echo(f"  {name:<20} {count:,} instructions, {format_cost(cost)}")
     extras = "".join(f"{extra.name} {extra.size}, " for extra in memory.extras)
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "

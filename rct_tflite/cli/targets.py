@@ -20,6 +20,7 @@ UNITS = (
     ("_nj_per_byte", "nJ/B"),
     ("_us_per_byte", "us/B"),
     ("voltage_v", "V"),
+    ("sleep_uw", "uW"),
     ("size", "bytes"),
     ("bytes", "bytes"),
     ("wait_states", "clocks"),

@@ -17,6 +17,7 @@ _HEADER = struct.Struct("<2sBBI")
 _CRC = struct.Struct("<I")
 _STATUS = struct.Struct("<i")
 _INFO = struct.Struct("<6I")
+_WIDTH = struct.Struct("<IBbxx")
 
 
 class Command(enum.IntEnum):
@@ -31,6 +32,7 @@ class Command(enum.IntEnum):
     WRITE_PARAMETERS = 7
     EXIT = 8
     LEARN_TARGET = 9
+    READ_WIDTHS = 10
     SET_RATE = 64
     BEGIN_EVALUATION = 65
     EVALUATE = 66
@@ -91,6 +93,26 @@ class DeviceInfo:
     def decode(cls, payload: bytes) -> "DeviceInfo":
         """Reads the payload of the response to INFO."""
         return cls(*_INFO.unpack(payload))
+
+
+@dataclass(frozen=True)
+class LayerWidth:
+    """How finely a layer is resolved whose width follows the training; mirrors `rct_model_width_t`.
+
+    Attributes:
+        gavg: Mean step that its weights were asked for in the last interval, learning rate times Gavg, in 2**-16.
+        bits: Bit-width.
+        octave: `log2(scale / exported scale)`.
+    """
+
+    gavg: int
+    bits: int
+    octave: int
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "tuple[LayerWidth, ...]":
+        """Reads the payload of the response to READ_WIDTHS: the trained layers in the order of the network."""
+        return tuple(cls(*values) for values in _WIDTH.iter_unpack(payload))
 
 
 def predict(sample: npt.NDArray[np.int8]) -> Request:

@@ -29,6 +29,14 @@ def fault(image: Image, what: str, pc: int) -> EmulatorError:
     )
 
 
+def wild_access(image: Image, address: int, pc: int, is_store: bool) -> EmulatorError:
+    """Returns the error of an access to memory that the core has and the program does not own."""
+    where = (
+        f"wrote to 0x{address:08x}, outside of the RAM" if is_store else f"read 0x{address:08x}, which is not its own"
+    )
+    return fault(image, f"it {where}", pc)
+
+
 def hang(image: Image, timeout_s: float, pc: int | None) -> EmulatorError:
     """Returns the error of a program that does not end."""
     where = "unknown" if pc is None else f"0x{pc:08x} in {image.function_at(pc).name}"

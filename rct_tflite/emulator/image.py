@@ -89,6 +89,16 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """Bytes of RAM that C code gave a name, `[start, end)`; `source` as in `Function`."""
+
+    name: str
+    start: int
+    end: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Image:
     """An image for a microcontroller that was linked with `ports/cortex-m/link.ld.j2`.
 
@@ -102,6 +112,7 @@ class Image:
         variables_end: Address behind the last variable: what is written from there on is stack.
         segments: What is loaded.
         functions: Sorted by address, one name per address.
+        variables: Sorted by address.
         code: Regions of instructions, `(start, end)` sorted; the rest of the code section is constants.
     """
 
@@ -114,12 +125,23 @@ class Image:
     variables_end: int
     segments: tuple[Segment, ...]
     functions: tuple[Function, ...]
+    variables: tuple[Variable, ...]
     code: tuple[tuple[int, int], ...]
 
     @property
     def stack_top(self) -> int:
         """The initial stack pointer: the stack grows down from the end of the RAM."""
         return self.ram.origin + self.ram.size
+
+    @property
+    def stack_limit(self) -> int:
+        """The lowest address of the reserved stack."""
+        return self.stack_top - self.stack_bytes
+
+    @functools.cached_property
+    def flash_end(self) -> int:
+        """Address behind the last byte that the image has in flash."""
+        return max((segment.address + len(segment.data) for segment in self.segments), default=self.flash.origin)
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -201,6 +223,7 @@ def load_image(path: Path) -> Image:
         variables_end=variables_end,
         segments=tuple(_segments(elf)),
         functions=_functions(symbols),
+        variables=_variables(symbols, ram_origin, variables_end),
         code=tuple(_code_regions(elf, symbols, _CODE_SYMBOLS[architecture])),
     )
 
@@ -252,29 +275,41 @@ def _segments(elf: ELFFile) -> Iterator[Segment]:
 
 
 def _functions(symbols: Iterable[Symbol]) -> tuple[Function, ...]:
-    """Of several names for one address a global one counts before a local one, and the shortest of those.
-
-    The local symbols of a file follow that of the file.
-    """
+    """Of several names for one address a global one counts before a local one, and the shortest of those."""
     named: dict[int, tuple[Symbol, str]] = {}
-    file = ""
 
     def preference(symbol: Symbol) -> tuple[bool, int, str]:
         return symbol["st_info"]["bind"] == "STB_LOCAL", len(symbol.name), symbol.name
 
-    for symbol in symbols:
-        if symbol["st_info"]["type"] == "STT_FILE":
-            file = Path(symbol.name).name
+    for symbol, source in _with_source(symbols):
         if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
             start = symbol["st_value"] & ~1
             if start not in named or preference(symbol) < preference(named[start][0]):
-                named[start] = symbol, file if symbol["st_info"]["bind"] == "STB_LOCAL" else ""
+                named[start] = symbol, source
     starts = sorted(named)
     ends = [*starts[1:], (starts[-1] + (named[starts[-1]][0]["st_size"] or 4)) if starts else 0]
     return tuple(
         Function(symbol.name, start, end, source)
         for start, end, (symbol, source) in zip(starts, ends, (named[start] for start in starts), strict=True)
     )
+
+
+def _variables(symbols: Iterable[Symbol], start: int, end: int) -> tuple[Variable, ...]:
+    named = {}
+    for symbol, source in _with_source(symbols):
+        address = symbol["st_value"]
+        if symbol["st_info"]["type"] == "STT_OBJECT" and start <= address < end:
+            named[address] = Variable(symbol.name, address, address + symbol["st_size"], source)
+    return tuple(named[address] for address in sorted(named))
+
+
+def _with_source(symbols: Iterable[Symbol]) -> Iterator[tuple[Symbol, str]]:
+    """Yields each symbol with the name of the C file of a local one: those of a file follow the file's own."""
+    file = ""
+    for symbol in symbols:
+        if symbol["st_info"]["type"] == "STT_FILE":
+            file = Path(symbol.name).name
+        yield symbol, file if symbol["st_info"]["bind"] == "STB_LOCAL" else ""
 
 
 def _code_regions(elf: ELFFile, symbols: Iterable[Symbol], code_symbol: str) -> Iterator[tuple[int, int]]:

@@ -1,12 +1,14 @@
 /* QEMU plugin: how often each block of instructions ran, when marked functions were entered, how deep the
- * stack went, and the first store outside of the RAM.
+ * stack went, and the first access to memory that is not the program's.
  *
- * Arguments: out=FILE, mark=ADDRESS (as often as needed), stack=LOW:HIGH, ram=LOW:HIGH.
- * Lines of the file, in this order:
- *   mark ADDRESS TOTAL           the marked address is about to execute after TOTAL instructions
- *   block ADDRESS COUNT N        a block of N instructions ran COUNT times; an address may return
+ * Arguments: out=FILE, mark=ADDRESS (as often as needed), stack=LOW:HIGH, ram=LOW:HIGH, flash=LOW:HIGH,
+ * free=LOW:HIGH. A store belongs into the RAM. A load belongs into the RAM or into the flash; from the free
+ * part of the RAM, between variables and stack, it is the program's only where the stack has been. Lines of
+ * the file, in this order: mark ADDRESS TOTAL           the marked address is about to execute after TOTAL
+ * instructions block ADDRESS COUNT N        a block of N instructions ran COUNT times; an address may return
  *   stack ADDRESS                the lowest address in [LOW, HIGH) that was written, or HIGH
- *   wild_store ADDRESS PC        only if there was one
+ *   wild_store ADDRESS PC        only if there was one; the last line
+ *   wild_load ADDRESS PC         instead, if the first was a load
  *
  * The prototypes stand here because distributions ship QEMU without its plugin header. Only calls that have
  * kept their form since API version 1 are used; the version to declare is given when this file is compiled.
@@ -31,7 +33,7 @@ struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_info;
 enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W };
+enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W, QEMU_PLUGIN_MEM_RW };
 typedef void (*block_translated_t)(qemu_plugin_id_t, struct qemu_plugin_tb *);
 typedef void (*executed_t)(unsigned int, void *);
 typedef void (*accessed_t)(unsigned int, uint32_t, uint64_t, void *);
@@ -80,8 +82,10 @@ static uint64_t marked[MAX_MARKS];
 static int marked_count;
 static range_t stack;
 static range_t ram;
+static range_t flash;
+static range_t unused;
 static uint64_t stack_lowest;
-static bool has_wild_store;
+static const char *wild; /* name of the first wild access */
 static uint64_t wild_address;
 static uint64_t wild_pc;
 
@@ -111,21 +115,26 @@ static void on_mark(unsigned int cpu, void *data)
     fprintf(out, "mark %" PRIu64 " %" PRIu64 "\n", mark->address, total - mark->remaining);
 }
 
-static void on_store(unsigned int cpu, uint32_t info, uint64_t address, void *data)
+static bool holds(const range_t *range, uint64_t address)
+{
+    return address >= range->low && address < range->high;
+}
+
+static void on_access(unsigned int cpu, uint32_t info, uint64_t address, void *data)
 {
     (void)cpu;
-    if (!qemu_plugin_mem_is_store(info)) {
-        return; /* QEMU 7.2 reports loads although only stores were asked for */
+    const bool is_store = qemu_plugin_mem_is_store(info);
+    if (is_store && holds(&stack, address) && address < stack_lowest) {
+        stack_lowest = address;
     }
-    if (address >= stack.low && address < stack.high) {
-        if (address < stack_lowest) {
-            stack_lowest = address;
-        }
-    } else if ((address < ram.low || address >= ram.high) && address < DEVICES_ORIGIN && !has_wild_store) {
-        has_wild_store = true;
-        wild_address = address;
-        wild_pc = (uint64_t)(uintptr_t)data;
+    const bool in_ram =
+        holds(&ram, address) && (is_store || address >= stack_lowest || !holds(&unused, address));
+    if (in_ram || address >= DEVICES_ORIGIN || (!is_store && holds(&flash, address)) || wild != NULL) {
+        return;
     }
+    wild = is_store ? "wild_store" : "wild_load";
+    wild_address = address;
+    wild_pc = (uint64_t)(uintptr_t)data;
 }
 
 static void watch_mark(struct qemu_plugin_insn *instruction, uint64_t address, size_t remaining)
@@ -153,7 +162,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
         const uint64_t address = qemu_plugin_insn_vaddr(instruction);
         watch_mark(instruction, address, block->instructions - i);
-        qemu_plugin_register_vcpu_mem_cb(instruction, on_store, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_W,
+        qemu_plugin_register_vcpu_mem_cb(instruction, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
                                          (void *)(uintptr_t)address);
     }
 }
@@ -169,8 +178,8 @@ static void on_finish(qemu_plugin_id_t id, void *data)
         }
     }
     fprintf(out, "stack %" PRIu64 "\n", stack_lowest);
-    if (has_wild_store) {
-        fprintf(out, "wild_store %" PRIu64 " %" PRIu64 "\n", wild_address, wild_pc);
+    if (wild != NULL) {
+        fprintf(out, "%s %" PRIu64 " %" PRIu64 "\n", wild, wild_address, wild_pc);
     }
     fclose(out);
 }
@@ -198,6 +207,12 @@ static bool parse(const char *argument)
     }
     if (strncmp(argument, "stack=", 6) == 0) {
         return parse_range(argument + 6, &stack);
+    }
+    if (strncmp(argument, "flash=", 6) == 0) {
+        return parse_range(argument + 6, &flash);
+    }
+    if (strncmp(argument, "free=", 5) == 0) {
+        return parse_range(argument + 5, &unused);
     }
     return strncmp(argument, "ram=", 4) == 0 && parse_range(argument + 4, &ram);
 }

@@ -115,6 +115,9 @@ class QemuEmulator:
         addresses = mark_addresses(loaded, marks)
         option = [plugin_option(self.plugin), f"out={_COUNTS}", *(f"mark={address}" for address in addresses)]
         option += [f"stack={loaded.variables_end}:{loaded.stack_top}", f"ram={loaded.ram.origin}:{loaded.stack_top}"]
+        option += [f"flash={loaded.flash.origin}:{loaded.flash_end}"]
+        if loaded.variables_end < loaded.stack_limit:
+            option += [f"free={loaded.variables_end}:{loaded.stack_limit}"]
         with tempfile.TemporaryDirectory() as folder:
             run = self._run(loaded, request, timeout_s, Path(folder), "-plugin", ",".join(option))
             counts = _parse_counts(loaded, (Path(folder) / _COUNTS).read_text(), addresses)
@@ -209,6 +212,6 @@ def _parse_counts(image: Image, text: str, marks: dict[int, str]) -> Counts:
             blocks.append(Block(address=numbers[0], instructions=numbers[2], count=numbers[1]))
         elif kind == "stack":
             stack_low = numbers[0]
-        elif kind == "wild_store":
-            raise faults.fault(image, f"it wrote to 0x{numbers[0]:08x}, outside of the RAM", numbers[1])
+        elif kind in ("wild_store", "wild_load"):
+            raise faults.wild_access(image, numbers[0], numbers[1], is_store=kind == "wild_store")
     return Counts(blocks, tuple(events), stack_low)

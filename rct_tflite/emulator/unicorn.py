@@ -15,6 +15,7 @@ from rct_tflite.emulator.image import Architecture, Image, initial_registers, lo
 from rct_tflite.emulator.semihosting import Semihosting
 from rct_tflite.errors import EmulatorError
 from rct_tflite.spec.emulation import EmulatedProfile, EmulatedRun, Mark
+from rct_tflite.spec.target import Memory
 
 # The package's annotations are incomplete: to the type checker it has none.
 unicorn: Any = importlib.import_module("unicorn")
@@ -49,7 +50,12 @@ _FAULTS = {
 }
 
 
-class _Machine(ABC):
+def _page_up(memory: Memory) -> int:
+    """Returns the end of the last page of a region."""
+    return -(-(memory.origin + memory.size) // _PAGE) * _PAGE
+
+
+class Machine(ABC):
     """One core with the image's memory, from reset to exit."""
 
     def __init__(self, uc: Any, image: Image, request: bytes) -> None:
@@ -59,16 +65,37 @@ class _Machine(ABC):
         for segment in image.segments:
             self.write(segment.address, segment.data)
         self.host = Semihosting(self, request)
+        self._stack_low = image.stack_limit
+        self._watch(unicorn_const.UC_HOOK_MEM_WRITE, self._on_deep_store, image.variables_end, image.stack_limit)
+        self._watch(unicorn_const.UC_HOOK_MEM_READ, self._on_deep_load, image.variables_end, image.stack_limit)
+        self._watch(unicorn_const.UC_HOOK_MEM_READ, self._on_wild_load, image.flash_end, _page_up(image.flash))
+        self._watch(unicorn_const.UC_HOOK_MEM_READ, self._on_wild_load, image.stack_top, _page_up(image.ram))
+
+    def _watch(self, accesses: int, hook: Any, start: int, end: int) -> None:
+        if start < end:  # a range without a byte would mean every access
+            self.uc.hook_add(accesses, hook, begin=start, end=end - 1)
+
+    def _on_deep_store(self, _uc: Any, _access: int, address: int, _size: int, _value: int, _: object) -> None:
+        """The stack may grow past what is reserved; the caller compares the depth."""
+        self._stack_low = min(self._stack_low, address)
+
+    def _on_deep_load(self, uc: Any, access: int, address: int, size: int, value: int, data: object) -> None:
+        if address < self._stack_low:
+            self._on_wild_load(uc, access, address, size, value, data)
+
+    def _on_wild_load(self, _uc: Any, _access: int, address: int, _size: int, _value: int, _: object) -> None:
+        raise faults.wild_access(self.image, address, self.pc, is_store=False)
 
     def _map(self, origin: int, size: int, access: int) -> None:
         start = origin // _PAGE * _PAGE
-        end = -(-(origin + size) // _PAGE) * _PAGE
-        self.uc.mem_map(start, end - start, access)
+        self.uc.mem_map(start, _page_up(Memory(origin, size)) - start, access)
 
     def read(self, address: int, size: int) -> bytes:
+        """Returns bytes of the core's memory."""
         return bytes(self.uc.mem_read(address, size))
 
     def write(self, address: int, data: bytes) -> None:
+        """Changes bytes of the core's memory."""
         self.uc.mem_write(address, data)
 
     @property
@@ -85,16 +112,18 @@ class _Machine(ABC):
         self.uc.emu_start(address, _NO_END, timeout=max(1, round(timeout_s * 1e6)))
 
     def fault(self, error: Any) -> EmulatorError:
+        """Returns what an error of the emulator means for the program."""
         return faults.fault(self.image, _FAULTS.get(error.errno, str(error)), self.pc)
 
     def call_host(self, operation: int, argument: int) -> int:
+        """Answers a semihosting call."""
         try:
             return self.host.call(operation, argument)
         except unicorn.UcError as error:
             raise faults.fault(self.image, "it passed unmapped memory to semihosting", self.pc) from error
 
 
-class _CortexM(_Machine):
+class _CortexM(Machine):
     def __init__(self, model: int, image: Image, request: bytes) -> None:
         uc = unicorn.Uc(unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_THUMB | unicorn_const.UC_MODE_MCLASS)
         uc.ctl_set_cpu_model(model)
@@ -129,7 +158,7 @@ class _CortexM(_Machine):
             uc.emu_stop()
 
 
-class _Riscv(_Machine):
+class _Riscv(Machine):
     def __init__(self, model: int, image: Image, request: bytes) -> None:
         uc = unicorn.Uc(unicorn_const.UC_ARCH_RISCV, unicorn_const.UC_MODE_RISCV32)
         uc.ctl_set_cpu_model(model)
@@ -173,7 +202,7 @@ _MACHINES: dict[Architecture, type[_CortexM | _Riscv]] = {Architecture.ARM: _Cor
 class _Counter:
     """Hooks that count. A block that was entered runs to its end: only a fault or the exit leave it."""
 
-    machine: _Machine
+    machine: Machine
     marks: dict[int, str]
     entered: Counter[tuple[int, int]] = field(default_factory=Counter)
     lengths: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -228,22 +257,23 @@ class UnicornEmulator:
 
     def run(self, image: Path, request: bytes, timeout_s: float = 60.0) -> EmulatedRun:
         """See `Emulator.run()`."""
-        return self._run(self._machine(load_image(image), request), timeout_s)
+        return self._run(self.machine(load_image(image), request), timeout_s)
 
     def profile(
         self, image: Path, request: bytes, marks: Sequence[str] = (), timeout_s: float = 300.0
     ) -> EmulatedProfile:
         """See `Emulator.profile()`."""
         loaded = load_image(image)
-        machine = self._machine(loaded, request)
+        machine = self.machine(loaded, request)
         counter = _Counter(machine, mark_addresses(loaded, marks))
         run = self._run(machine, timeout_s)
         return make_profile(loaded, run, counter.counts())
 
-    def _machine(self, image: Image, request: bytes) -> _Machine:
+    def machine(self, image: Image, request: bytes) -> Machine:
+        """Returns the core, with an image in its memory, before it runs."""
         return _MACHINES[image.architecture](CORES[self.core], image, request)
 
-    def _run(self, machine: _Machine, timeout_s: float) -> EmulatedRun:
+    def _run(self, machine: Machine, timeout_s: float) -> EmulatedRun:
         machine.run(timeout_s)
         console = machine.host.console.decode(errors="replace")
         faults.raise_reported_fault(machine.image, console)

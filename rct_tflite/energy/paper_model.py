@@ -131,10 +131,19 @@ def gemm_share(layers: Iterable[LayerWork], model: GemmModel) -> float:
     """
     energy = macs = 0.0
     for layer in layers:
-        for share in _gemms(layer, _MAC_ENERGY[model]):
-            energy += layer.macs * share
-            macs += layer.macs
+        energy += gemm_energy(layer, model)
+        macs += layer.macs * len(_gemms(layer, _MAC_ENERGY[model]))
     return energy / macs if macs else math.nan
+
+
+def gemm_energy(layer: LayerWork, model: GemmModel) -> float:
+    """Returns the energy of a layer's GEMMs in a training step, in multiply-accumulates of float32.
+
+    Example:
+        >>> gemm_energy(LayerWork(8, 1, 1000, input_gradient=False), GemmModel.BITS_PRODUCT)
+        125.0
+    """
+    return layer.macs * sum(_gemms(layer, _MAC_ENERGY[model]))
 
 
 def _gemms(layer: LayerWork, mac_energy: Callable[[float, float, float], float]) -> list[float]:

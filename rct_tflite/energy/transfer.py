@@ -82,14 +82,15 @@ class Effects:
             )
         logs = np.log(costs)
         mean = float(logs.mean())
-        covariance = self._covariance([*settings, wanted])
+        covariance = self.covariance([*settings, wanted])
         among = covariance[:-1, :-1] + SMALLEST_VARIANCE * np.eye(len(settings))
         towards = covariance[-1, :-1]
         solved = np.linalg.solve(among, np.column_stack([logs - mean, towards]))
         variance = float(covariance[-1, -1] - towards @ solved[:, 1])
         return around(math.exp(mean + float(towards @ solved[:, 0])), math.sqrt(max(variance, SMALLEST_VARIANCE)))
 
-    def _covariance(self, settings: Sequence[Setting]) -> Array:
+    def covariance(self, settings: Sequence[Setting]) -> Array:
+        """Returns how the logarithms of costs in these settings vary together, float64 (n, n)."""
         models = [setting.model for setting in settings]
         alike = self.likeness[np.ix_(models, models)]
         labels = [dict(setting.labels) for setting in settings]

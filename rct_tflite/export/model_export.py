@@ -16,6 +16,7 @@ from rct_tflite.export.update_choice import UpdateChoice, choose_plan, search_re
 from rct_tflite.firmware.manifest import MODEL_FILE, TARGET_FILE, Manifest, sha256
 from rct_tflite.firmware.project import emulated, write_firmware
 from rct_tflite.firmware.samples import read_samples
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
@@ -50,6 +51,7 @@ class ExportOptions:
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
         error_bits: Bit-width of the errors of the backward pass.
+        adaptation: How bit-widths follow the training on the device; None keeps them.
     """
 
     train: str = "all"
@@ -62,6 +64,7 @@ class ExportOptions:
     samples: Path | None = None
     limits: Limits = NO_LIMITS
     error_bits: int = 8
+    adaptation: AdaptationOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +110,12 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         )
         plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
         plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
+        if options.adaptation is not None:
+            plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
-        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP)
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
@@ -125,6 +130,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             partial=plan.partial,
             options=plan.options,
             aids=plan.aids,
+            adaptation=plan.adaptation,
             search=None if search is None else search_record(search),
             error_bits=plan.error_bits,
         ).write(folder)
@@ -172,7 +178,7 @@ def _check_label_names(labels: Sequence[str], classes: int) -> None:
 
 def _error_widths(graph: Graph, plan: TrainingPlan, options: ExportOptions) -> ErrorWidths:
     """Compares the bit-widths of errors of a plain step, on the user's labelled samples where there are any."""
-    plain = dataclasses.replace(plan, options=PLAIN_STEP, aids=NO_AIDS)
+    plain = dataclasses.replace(plan, options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
     path = options.samples or options.data
     samples = None if path is None else read_samples(path, graph, plan.loss)
     if samples is None:

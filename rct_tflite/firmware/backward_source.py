@@ -2,6 +2,7 @@
 
 import math
 
+from rct_tflite.firmware.adaptation_source import adapts, layer_number
 from rct_tflite.firmware.forward_source import KERNELS
 from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
 from rct_tflite.firmware.source import ModelSource, Names
@@ -17,7 +18,7 @@ from rct_tflite.reference.backward import (
     gain_of_merge,
     gain_of_sum,
 )
-from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.constants import mask_bounds, masks_errors
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.tables import slope_bits, slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, TableOptions
@@ -66,11 +67,12 @@ class _Backward:
             changed = passage.changes_exponent
 
     def _mask(self) -> None:
-        c = forward_constants(self._graph, self._op)
-        if c.masks_low:
-            high = c.act_max if c.masks_high else 128
+        if self._op.output in self._names.memory.masks:
+            self._line(f"rct_apply_mask(MASK_{self._op.output}, {self._count}, {self._error});")
+        elif masks_errors(self._op):
+            low, high = mask_bounds(self._graph, self._op)
             output = self._names.operand(self._op.output)
-            self._line(f"rct_mask({output}, {self._count}, {c.act_min}, {high}, {self._error});")
+            self._line(f"rct_mask({output}, {self._count}, {low}, {high}, {self._error});")
 
     def _pass(self, passage: Passage) -> None:
         """Adds the call that hands the error to one input, and what becomes of it there."""
@@ -180,7 +182,11 @@ class _Backward:
         kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
         if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:
             kernel += HELD_SUFFIX if self._names.plan.options.holds_gradients else ""
-        self._line(f"{kernel}_grad(&op_{self._name}, {grad}, {source}, {self._error}, &backward, {target});")
+        called = f"&op_{self._name}, {grad}"
+        if adapts(self._names, self._op):
+            kernel = kernel.replace("rct_", "rct_adapted_")
+            called = f"&adaptation, {layer_number(self._names, self._op)}"
+        self._line(f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});")
 
     def _grad(self, c: BackwardConstants) -> str:
         name, ratio = self._name, "NULL"
@@ -203,9 +209,10 @@ class _Backward:
 
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
+        moves = adapts(self._names, self._op)
         fields = dict[str, object](
-            rows=f"ROWS_{self._name.upper()}",
-            bias=f"BIAS_{self._name.upper()}",
+            rows="NULL" if moves else f"ROWS_{self._name.upper()}",
+            bias="NULL" if moves else f"BIAS_{self._name.upper()}",
             weight_step=self._multiplier("weight", weights),
             bias_step=self._multiplier("bias", bias),
             bias_limit=c.bias_limit,

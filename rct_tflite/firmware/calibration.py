@@ -21,6 +21,7 @@ from rct_tflite.firmware.project import (
     port_of,
     render,
 )
+from rct_tflite.firmware.session import kernel_instructions
 from rct_tflite.firmware.toolchain import Toolchain, find_toolchain
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.templates import templates_folder
@@ -206,7 +207,7 @@ def _functions(emulator: Emulator, image: Path, phase: int, iterations: int) -> 
             f"The benchmark failed on {profile.run.emulator}. Expected exit code 0 of phase {phase}. "
             f"Received: {profile.run.exit_code}. {profile.run.console}"
         )
-    return {function.name: function.instructions for function in profile.functions}
+    return kernel_instructions(profile)
 
 
 def _timed(phase: Phase, counts: tuple[tuple[str, float], ...], target: Target, options: BenchmarkOptions) -> Phase:

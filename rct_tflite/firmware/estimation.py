@@ -30,7 +30,19 @@ CLASS_OF = (
     ("rct_model", "move"),
 )
 """Part of a function's name, and its op class; the first that fits counts. What is left works per element."""
-BACKWARD = ("_grad", "update", "mask", "learn", "gain", "error", "cross_entropy")
+BACKWARD = (
+    "_grad",
+    "_sums",
+    "_finish_sample",
+    "_weigh_outputs",
+    "_schedule",
+    "update",
+    "mask",
+    "learn",
+    "gain",
+    "error",
+    "cross_entropy",
+)
 """Parts of the names of functions that run in a training step only."""
 
 
@@ -61,7 +73,7 @@ class EstimateOptions:
         per_day: Inferences a day.
         duty: Part of the time that is spent with inferences, instead of `per_day`.
         tunings_per_day: Jobs of learning a day.
-        sleep_uw: Power while waiting, in uW.
+        sleep_uw: Power of the board while waiting, in uW; None for that of the part alone, if the target tells.
         battery_mah: Printed capacity.
         battery_v: Mean voltage of the battery.
         toolchain: "auto", "gcc" or "zig".
@@ -84,7 +96,10 @@ class EstimateOptions:
 
 @dataclass(frozen=True, eq=False)
 class ProjectEstimate:
-    """What an exported folder costs on a target; None where nothing was asked."""
+    """What an exported folder costs on a target; None where nothing was asked.
+
+    `sleeps_alone` says that the day counts the sleep of the part alone, as the target tells it.
+    """
 
     target: Target
     emulator: str
@@ -97,6 +112,7 @@ class ProjectEstimate:
     day: Day | None
     battery_days: Interval | None
     memory: MemoryMap
+    sleeps_alone: bool = False
 
 
 def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
@@ -110,8 +126,8 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
         RCTError: If a file is wrong, the compiler or the emulator is missing, or an option cannot be.
     """
     project = read_project(folder)
-    _check(options)
     target = at_operating_point(_target(project, options.target), options.clock_mhz, options.voltage_v)
+    _check(options, target)
     build = build_project(folder, project.target.core, options.toolchain)
     emulator = find_emulator(project.target.core, options.emulator, build.image)
     cost = measure(emulator, build.image, random_samples(project), bool(project.plan.trained))
@@ -122,7 +138,7 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
         saved = project.memory.parameter_bytes
         job = FineTuning(options.tuning.samples, options.tuning.epochs, options.tuning.checkpoints, saved)
         tuning = estimate_fine_tuning(target, step, job)
-    day = _day(inference, tuning, options)
+    day = _day(inference, tuning, options, target)
     life = None
     if day is not None and options.battery_mah is not None:
         life = battery_days(day, options.battery_mah, options.battery_v)
@@ -138,6 +154,7 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
         day=day,
         battery_days=life,
         memory=_map(project, target, measured_memory(project, build.sizes, cost.stack_bytes)),
+        sleeps_alone=day is not None and options.sleep_uw is None,
     )
 
 
@@ -151,11 +168,11 @@ def op_class(function: str) -> str:
     return next((name for part, name in CLASS_OF if part in function), "elementwise")
 
 
-def _check(options: EstimateOptions) -> None:
+def _check(options: EstimateOptions, target: Target) -> None:
     asks_for_day = options.per_day is not None or options.duty is not None
     if options.per_day is not None and options.duty is not None:
         raise DataError("Expected --per-day or --duty, as each gives the other. Received: both. Leave one out.")
-    if asks_for_day and options.sleep_uw is None:
+    if asks_for_day and options.sleep_uw is None and target.sleep_uw is None:
         raise DataError(
             "A day cannot be estimated without the power of the waiting board. Expected --sleep-uw. Received: none. "
             "Measure it, or take the current of the chosen sleep mode from the data sheet, times the supply."
@@ -198,15 +215,22 @@ def _phases(target: Target, cost: Cost) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def _day(inference: Estimate, tuning: Estimate | None, options: EstimateOptions) -> Day | None:
-    if options.sleep_uw is None or (options.per_day is None and options.duty is None):
+def _day(inference: Estimate, tuning: Estimate | None, options: EstimateOptions, target: Target) -> Day | None:
+    if options.per_day is None and options.duty is None:
         return None
     per_day = options.per_day
     if per_day is None:
         per_day = (options.duty or 0.0) * SECONDS_PER_DAY / inference.time_s.value
-    sleep = options.sleep_uw * MILLI_PER_MICRO
-    cycle = DutyCycle(per_day, Interval(sleep, sleep / SLEEP_SPREAD, sleep * SLEEP_SPREAD), options.tunings_per_day)
+    cycle = DutyCycle(per_day, _sleep_mw(options, target), options.tunings_per_day)
     return estimate_day(inference, tuning or inference.scaled(0.0), cycle)
+
+
+def _sleep_mw(options: EstimateOptions, target: Target) -> Interval:
+    if options.sleep_uw is not None:
+        given = options.sleep_uw
+        return Interval(given, given / SLEEP_SPREAD, given * SLEEP_SPREAD).scaled(MILLI_PER_MICRO)
+    assert target.sleep_uw is not None  # checked
+    return Interval(target.sleep_uw.value, target.sleep_uw.low, target.sleep_uw.high).scaled(MILLI_PER_MICRO)
 
 
 def _map(project: Project, target: Target, memory: Memory) -> MemoryMap:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import UnsupportedLayerError
+from rct_tflite.firmware.adaptation_source import adapts, bound_op
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.reference.constants import ForwardConstants, forward_constants
@@ -64,7 +65,9 @@ class _Forward:
         if self._op.has_weights:
             part = self._names.plan.channels_of(self._op.name, self._output.shape[-1])
             split = "_split" if 0 < len(part) < self._output.shape[-1] else ""
-            self._call(KERNELS[kind] + split, self._weighted(), operands[0], self._names.row(self._op), output)
+            self._weighted()
+            called = bound_op(self._names, self._op)
+            self._call(KERNELS[kind] + split, called, operands[0], self._names.row(self._op), output)
         elif kind in PAIR_KINDS:
             self._call(KERNELS[kind], self._pair(), *operands, output)
         elif kind in TABLE_KINDS:
@@ -87,11 +90,11 @@ class _Forward:
     def _struct(self, ctype: str, **fields: object) -> str:
         return self._source.add_struct(ctype, f"op_{self._name}", **fields)
 
-    def _weighted(self) -> str:
+    def _weighted(self) -> None:
         window = {"window": self._window()} if self._c.window else {}
         ctype = "rct_conv_2d_t" if self._c.window else "rct_fully_connected_t"
         weights, zero_point = self._weights(), self._input.zero_point
-        return self._struct(ctype, **window, weights=weights, input_zero_point=zero_point, requant=self._requant())
+        self._struct(ctype, **window, weights=weights, input_zero_point=zero_point, requant=self._requant())
 
     def _pool(self) -> str:
         return self._struct("rct_pool_2d_t", window=self._window(), act_min=self._c.act_min, act_max=self._c.act_max)
@@ -204,6 +207,8 @@ class _Forward:
         plan, op, source = self._names.plan, self._op, self._source
         rows, bias = f"rows_{name}", f"bias_{name}"
         learning = plan.channels_of(op.name, channels)
+        if adapts(self._names, op):
+            return (rows, bias), "NULL"  # those of the export: they are bound to others at each call
         if op.name in plan.trained:
             bias = f"BIAS_{name.upper()}"
             source.reset.append(f"rct_copy({bias}, bias_{name}, sizeof bias_{name});")

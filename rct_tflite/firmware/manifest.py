@@ -9,6 +9,7 @@ from typing import Any
 
 from rct_tflite.errors import ModelFileError
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import Rounding
@@ -40,6 +41,7 @@ class Manifest:
         options: Of the step; what is off is not written.
         aids: Beside the step; what is off is not written.
         error_bits: Bit-width of the errors.
+        adaptation: How bit-widths follow the training; None where they stay.
     """
 
     network: str
@@ -53,6 +55,7 @@ class Manifest:
     options: StepOptions = PLAIN_STEP
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
+    adaptation: Adaptation | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
@@ -96,6 +99,7 @@ def read_project(folder: Path) -> Project:
             manifest.options,
             manifest.aids,
             manifest.error_bits,
+            manifest.adaptation,
         )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -142,6 +146,9 @@ def _read_manifest(path: Path) -> Manifest:
     partial = tuple(PartialUpdate(part["op"], tuple(part["channels"])) for part in values.get("partial", ()))
     options, aids = options_from_json(values.get("options", {})), AidOptions(**values.get("aids", {}))
     values |= {"trained": trained, "learning_rate": learning_rate, "partial": partial, "options": options, "aids": aids}
+    if values.get("adaptation") is not None:
+        adaptation = values["adaptation"]
+        values["adaptation"] = Adaptation(**{**adaptation, "layers": tuple(adaptation["layers"])})
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")

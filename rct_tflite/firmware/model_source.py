@@ -3,12 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
+from rct_tflite.firmware.adaptation_source import add_adaptation
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
 from rct_tflite.firmware.option_source import add_accumulation, add_aids, add_error_scaling
 from rct_tflite.firmware.source import ModelSource, names_of, places_of
 from rct_tflite.firmware.tables import comment_text
 from rct_tflite.planning.memory import MemoryPlan
+from rct_tflite.reference.constants import mask_bounds
 from rct_tflite.reference.losses import LossConstants, loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.random import DEFAULT_SEED
@@ -63,12 +65,17 @@ def model_source(
     )
     for op in graph.ops:
         add_forward(names, source, op)
-        source.forward.append(f"rct_trace({names.operand(op.output)}, {graph.tensors[op.output].size});")
+        output, size = names.operand(op.output), graph.tensors[op.output].size
+        if op.output in memory.masks:
+            low, high = mask_bounds(graph, op)
+            source.forward.append(f"rct_save_mask({output}, {size}, {low}, {high}, MASK_{op.output});")
+        source.forward.append(f"rct_trace({output}, {size});")
     if plan.trained:
         _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
         add_error_scaling(names, source)
         add_backward(names, source)
         add_accumulation(names, source)
+        add_adaptation(names, source)
         source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
         source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
         add_aids(names, source)

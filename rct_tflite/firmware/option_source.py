@@ -41,6 +41,10 @@ def copy_options(source: Path, runtime: Path, plan: TrainingPlan) -> None:
     for name in _files(plan):
         folder = runtime if name.startswith("rct_") else runtime / "kernels"
         shutil.copyfile(source / name, folder / name)
+    if plan.options.holds_gradients:
+        # Kernels of partial updates and of wide errors, which do not go with it, repeat the replaced one.
+        for unused in (*runtime.glob("kernels/*_split.c"), *runtime.glob("kernels/*_16.c")):
+            unused.unlink()
 
 
 def _files(plan: TrainingPlan) -> tuple[str, ...]:

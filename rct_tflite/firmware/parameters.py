@@ -3,10 +3,12 @@
 import numpy as np
 
 from rct_tflite.errors import DeviceError
-from rct_tflite.planning.memory import MemoryPlan
+from rct_tflite.planning.memory import MemoryPlan, slots_at
 from rct_tflite.reference.packing import row_bytes, unpack_rows
 from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.quantization import EXPORT_BITS, MIN_BITS
 from rct_tflite.tflite.patch import LayerWeights, replace_weights
+from rct_tflite.tflite.rescale import Resolution, rescale_weights
 
 
 def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[str, LayerWeights]:
@@ -21,7 +23,7 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
         Per trained op the int8 weights and int32 biases in the graph's shapes.
 
     Raises:
-        DeviceError: If the block has another size.
+        DeviceError: If the block has another size, or widths that do not fit it.
     """
     if len(block) != memory.parameter_bytes:
         raise DeviceError(
@@ -30,11 +32,18 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
         )
     data = np.frombuffer(block, np.uint8)
     ops = {op.name: op for op in graph.ops}
+    widths = {name: resolution.bits for name, resolution in decode_resolutions(graph, memory, block).items()}
+    slots, end = slots_at(graph, {slot.op: slot.channels for slot in memory.slots}, widths, memory.header_bytes)
+    if end > len(block) or (memory.header_bytes and not all(MIN_BITS <= k <= EXPORT_BITS for k in widths.values())):
+        raise DeviceError(
+            f"The device's parameters are damaged. Expected bit-widths of {MIN_BITS} to {EXPORT_BITS} whose weights "
+            f"fit {len(block)} bytes. Received: {widths}. Read them again, or reset the device."
+        )
     result: dict[str, LayerWeights] = {}
-    for slot in memory.slots:
+    for slot in slots:
         op = ops[slot.op]
         channels, depth = graph.row_shape(op)
-        bits = graph.bits_of(op)
+        bits = widths[slot.op]
         size = len(slot.channels) * row_bytes(depth, bits)
         rows = graph.weight_rows(op)
         if slot.channels:
@@ -45,6 +54,22 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
     return result
 
 
+def decode_resolutions(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[str, Resolution]:
+    """Returns the bit-width of each trained op, and how far its scale has moved since the export.
+
+    Args:
+        graph: The network that the device runs.
+        memory: Its memory plan.
+        block: The bytes that READ_PARAMETERS returned.
+    """
+    names = [slot.op for slot in memory.slots]
+    if not memory.header_bytes:
+        return {op.name: Resolution(graph.bits_of(op), 0) for op in graph.ops if op.name in names}
+    pairs = np.frombuffer(block[: 2 * len(names)], np.int8).reshape(-1, 2).tolist()
+    return {name: Resolution(bits, octave) for name, (bits, octave) in zip(names, pairs, strict=True)}
+
+
 def tuned_model(model: bytes, graph: Graph, memory: MemoryPlan, block: bytes) -> bytes:
     """Returns a copy of a `.tflite` with what a device has learnt in place of the exported weights."""
-    return replace_weights(model, decode_parameters(graph, memory, block))
+    parameters = decode_parameters(graph, memory, block)
+    return replace_weights(rescale_weights(model, decode_resolutions(graph, memory, block)), parameters)

@@ -1,6 +1,8 @@
 """Runs a built project: predicts, learns, reads back; on an emulated core or on this computer."""
 
+import functools
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from rct_tflite.emulator.finder import Emulator
 from rct_tflite.errors import DeviceError
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.spec.emulation import EmulatedProfile
+from rct_tflite.spec.templates import templates_folder
 
 Runner = Callable[[bytes], bytes]
 """Sends a stream of requests to a firmware and returns its stream of responses."""
@@ -53,7 +56,8 @@ class Cost:
     Attributes:
         inference: Mean of one prediction.
         step: Mean of one training step, its prediction included.
-        functions: (name, instructions) of one prediction and one step together, most first.
+        functions: (name, instructions) of one prediction and one step together, most first. A kernel's own helpers
+            are in its count.
         stack_bytes: Deepest use of the whole run.
         emulator: What counted.
     """
@@ -150,9 +154,9 @@ def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True
         pass
     count = len(learn.inputs)
     kernels = tuple(
-        (f.name, f.instructions // count)
-        for f in profile.functions
-        if f.name.startswith("rct_") and not f.name.startswith(APPLICATION) and f.instructions >= count
+        (name, instructions // count)
+        for name, instructions in kernel_instructions(profile).most_common()
+        if name.startswith("rct_") and not name.startswith(APPLICATION) and instructions >= count
     )
     inference = _mean_span(profile, "rct_mark_predict_begin", "rct_mark_predict_end")
     return Cost(
@@ -162,6 +166,21 @@ def measure(emulator: Emulator, image: Path, learn: Samples, learns: bool = True
         stack_bytes=profile.stack_bytes,
         emulator=profile.run.emulator,
     )
+
+
+def kernel_instructions(profile: EmulatedProfile) -> Counter[str]:
+    """Adds up the instructions of each function; what a kernel's file keeps to itself counts for the kernel."""
+    instructions: Counter[str] = Counter()
+    for function in profile.functions:
+        file = Path(function.source)
+        name = f"rct_{file.stem}" if file.name in _kernel_files() else function.name
+        instructions[name] += function.instructions
+    return instructions
+
+
+@functools.cache
+def _kernel_files() -> frozenset[str]:
+    return frozenset(path.name for path in (templates_folder() / "runtime" / "kernels").glob("*.c"))
 
 
 def exchange(runner: Runner, requests: Sequence[Request]) -> Iterator[Response]:

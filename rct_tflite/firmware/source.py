@@ -57,6 +57,7 @@ class ModelSource:
     loss_kernel: str
     loss_error: str
     target: str
+    adapts: bool = False
     includes: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
     exported: list[Struct] = field(default_factory=list)
@@ -112,7 +113,7 @@ class Names:
 
     def row(self, op: Op) -> str:
         """Returns the scratch buffer for an unpacked row, where the op needs one."""
-        return "ROW" if unpacks_rows(self.graph, op) else "NULL"
+        return "ROW" if unpacks_rows(self.graph, self.plan, op) else "NULL"
 
 
 def names_of(graph: Graph, plan: TrainingPlan, memory: MemoryPlan) -> Names:
@@ -140,6 +141,9 @@ def places_of(names: Names) -> list[Place]:
             name, what = f"ERROR_{names.owner(int(tensor))}", f"error at {graph.tensors[int(tensor)].name}"
         elif kind == "part":
             name, what = f"PART_{key.replace(':', '_')}", f"a part of the error at {graph.tensors[int(tensor)].name}"
+        elif kind == "mask":
+            name, what = f"MASK_{tensor}", f"where {graph.tensors[int(tensor)].name} lets errors pass"
+            expression = f"((uint8_t *)arena.bytes + {placement.offset})"
         else:
             name, what = buffer.name.upper(), "scratch"
             if kind == "sums":
@@ -148,6 +152,8 @@ def places_of(names: Names) -> list[Place]:
             expression = f"((rct_error_t *)(void *){expression})"
         comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
         places.append(Place(name, expression, comment_text(comment)))
+    if names.plan.adaptation is not None:
+        return places  # the runtime finds what moves
     for slot in names.memory.slots:
         name = names.ops[slot.op].upper()
         rows, bias = f"(parameters.bytes + {slot.rows})", f"(parameters.bytes + {slot.bias})"

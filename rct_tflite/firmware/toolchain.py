@@ -194,7 +194,7 @@ class Toolchain:
             return []
         # zig takes --strip-debug for --strip-all; the linker script drops its library's debugging text.
         specific = ["--specs=nano.specs", "-nostartfiles", "-Wl,--strip-debug"] if self.name == "gcc" else []
-        return [*specific, "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}", f"-Wl,-T,{linker_script}"]
+        return [*specific, "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}", "-T", str(linker_script)]
 
     def _run_all(self, argument_lists: Iterable[list[str]]) -> None:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -14,6 +14,8 @@ REPLAY_STATE_BYTES = 8
 """rct_replay_state_t."""
 REPLAY_CLASS_BYTES = 6
 """rct_replay_class_t."""
+WIDTH_BYTES = 16
+"""rct_width_t: what is observed of a layer whose width may change."""
 COUNT_BYTES = 2
 """A label, or a count of the confusion."""
 
@@ -43,6 +45,8 @@ def extras_of(graph: Graph, plan: TrainingPlan, parameter_bytes: int) -> tuple[E
         extras.append(Extra("gradient sums", held.sum_bytes))
     if held.momentum_bytes:
         extras.append(Extra("momentum", held.momentum_bytes))
+    if plan.adaptation is not None:
+        extras.append(Extra("widths", WIDTH_BYTES * len(plan.trained) + 4))
     if aids.evaluates:
         counts = _padded(COUNT_BYTES * outputs**2) if plan.loss.takes_class else 0
         extras.append(Extra("evaluation", PROGRESS_BYTES + counts))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps, gain_of_merge, gain_of_sum
-from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.constants import masks_errors
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
 from rct_tflite.spec.quantization import EXPORT_BITS
@@ -43,9 +43,14 @@ def moves_nothing(op: Op, passage: Passage) -> bool:
     return plain and not passage.rescales
 
 
-def unpacks_rows(graph: Graph, op: Op) -> bool:
+def unpacks_rows(graph: Graph, plan: TrainingPlan, op: Op) -> bool:
     """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
-    return op.has_weights and op.kind is not OpKind.FULLY_CONNECTED and graph.bits_of(op) != EXPORT_BITS
+    if not op.has_weights or op.kind is OpKind.FULLY_CONNECTED:
+        return False
+    narrowest = graph.bits_of(op)
+    if plan.adaptation is not None and op.name in plan.adaptation.layers:
+        narrowest = plan.adaptation.min_bits
+    return narrowest != EXPORT_BITS
 
 
 class Lifetimes:
@@ -54,9 +59,11 @@ class Lifetimes:
     Args:
         graph: The network.
         plan: What learns.
+        saves_masks: Whether activations that the backward pass reads only to clear errors are kept as a bit each.
 
     Attributes:
         steps: The backward pass.
+        masks: Tensors of whose activation a bit each is kept.
         activations: Per computed tensor, the tensor under which its bytes are stored: RESHAPE moves nothing, and ops
             work in place over an operand that nothing else reads any more.
         errors: Per tensor with an error, the tensor under which the error is stored.
@@ -64,7 +71,7 @@ class Lifetimes:
         gains: Names of the gains, in the order of the graph and then of need.
     """
 
-    def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
+    def __init__(self, graph: Graph, plan: TrainingPlan, saves_masks: bool = False) -> None:
         self._graph = graph
         self._plan = plan
         self._error_bytes = plan.error_bits // 8
@@ -73,6 +80,9 @@ class Lifetimes:
         self._loss = len(graph.ops)
         self._holds = plan.options.holds_gradients
         self.steps = backward_steps(graph, plan)
+        self.masks: frozenset[int] = frozenset()
+        if saves_masks:
+            self.masks = self._only_masking()
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
         self.errors = self._shared_errors()
@@ -83,10 +93,13 @@ class Lifetimes:
         """Returns every buffer of inference and of a training step."""
         graph = self._graph
         last = self._loss + len(self.steps)
-        result = [*self._activation_buffers(), *self._error_buffers(), *self._part_buffers()]
-        row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, op)), default=0)
+        result = [*self._activation_buffers(), *self._mask_buffers(), *self._error_buffers(), *self._part_buffers()]
+        row = max((graph.row_shape(op)[1] for op in graph.ops if unpacks_rows(graph, self._plan, op)), default=0)
         if row:
             result.append(Buffer("row", row, 0, last))
+        if self._plan.adaptation is not None:
+            shifts = max(graph.row_shape(op)[0] for op in graph.ops if op.name in self._plan.trained)
+            result.append(Buffer("shifts", shifts, 0, self._loss - 1))
         if self._takes_target:
             result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
         if self.steps:
@@ -106,8 +119,18 @@ class Lifetimes:
             if op.kind is OpKind.MUL:
                 others = {op.inputs[1 - passage.position] for passage in step.passages}
                 yield from ((number, tensor) for tensor in others & set(graph.sources(op)))
-            if forward_constants(graph, op).masks_low:
+            if masks_errors(op) and op.output not in self.masks:
                 yield number, op.output
+
+    def _only_masking(self) -> frozenset[int]:
+        """Returns the outputs that the backward pass reads for nothing but their bounds."""
+        masking = frozenset(step.op.output for step in self.steps if masks_errors(step.op))
+        self.masks = masking
+        kept = {tensor for step, tensor in self._all_uses() if step >= self._loss}
+        for op in reversed(self._graph.ops):
+            if op.kind is OpKind.RESHAPE and op.output in kept:
+                kept.add(op.inputs[0])  # the same bytes
+        return masking - kept
 
     def _shared_activations(self) -> dict[int, int]:
         last_use: dict[int, int] = {}
@@ -175,6 +198,15 @@ class Lifetimes:
         return [
             Buffer(f"act:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
             for tensor, steps in spans.items()
+        ]
+
+    def _mask_buffers(self) -> list[Buffer]:
+        """Lists a bit for each element, from the op that makes it to its step backward."""
+        made = {op.output: number for number, op in enumerate(self._graph.ops)}
+        return [
+            Buffer(f"mask:{tensor}", -(-self._graph.tensors[tensor].size // 8), made[tensor], number)
+            for number, step in enumerate(self.steps, start=self._loss + 1)
+            if (tensor := step.op.output) in self.masks
         ]
 
     def _error_buffers(self) -> list[Buffer]:

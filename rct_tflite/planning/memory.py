@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
-from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.adaptation import block_bytes, header_bytes
+from rct_tflite.reference.packing import room_bytes
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -38,14 +39,16 @@ class MemoryPlan:
         placements: Of activations ("act:<tensor>"), errors ("err:<tensor>"), errors that are added to another one
             ("part:<tensor>:<step>") and scratch ("row", "sums").
         arena_bytes: Size of the arena.
-        slots: Parameter block, one entry per trained op in the order of the graph.
+        slots: Parameter block, one entry per trained op in the order of the graph, at the exported widths.
         parameter_bytes: Size of the parameter block.
         state_bytes: Gains, random state, exponents.
         activations: Per computed tensor, the one under whose name its bytes are placed.
         errors: Per tensor with an error, the one under whose name the error is placed.
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
+        masks: Tensors of whose activation a bit each is kept ("mask:<tensor>").
         extras: What options of the plan hold beside all that.
+        header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
     """
 
     placements: tuple[Placement, ...]
@@ -57,7 +60,9 @@ class MemoryPlan:
     errors: Mapping[int, int]
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
+    masks: frozenset[int] = frozenset()
     extras: tuple[Extra, ...] = ()
+    header_bytes: int = 0
 
     def offset(self, name: str) -> int:
         """Returns the offset of a buffer in the arena."""
@@ -73,6 +78,11 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
+    saving = Lifetimes(graph, plan, saves_masks=True)
+    if saving.masks:
+        smaller = place(saving.buffers())
+        if _end(smaller) < _end(placements):  # else the masks would cost instructions for nothing
+            lifetimes, placements = saving, smaller
     slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
@@ -84,7 +94,9 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         errors=lifetimes.errors,
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
+        masks=lifetimes.masks,
         extras=extras_of(graph, plan, parameter_bytes),
+        header_bytes=header_bytes(plan),
     )
 
 
@@ -131,13 +143,31 @@ def _end(placements: Sequence[Placement]) -> int:
 
 def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSlot, ...], int]:
     """Returns where what learns of each op lies in the parameter block, and the size of the block in bytes."""
-    slots, offset = [], 0
+    learning = {
+        op.name: plan.channels_of(op.name, graph.row_shape(op)[0]) for op in graph.ops if op.name in plan.trained
+    }
+    bits = {op.name: graph.bits_of(op) for op in graph.ops if op.name in plan.trained}
+    slots, end = slots_at(graph, learning, bits, header_bytes(plan))
+    return slots, end if plan.adaptation is None else block_bytes(graph, plan)
+
+
+def slots_at(
+    graph: Graph, learning: Mapping[str, tuple[int, ...]], bits: Mapping[str, int], start: int
+) -> tuple[tuple[ParameterSlot, ...], int]:
+    """Returns where rows and biases of each op lie, and where the last ones end.
+
+    Args:
+        graph: The network.
+        learning: Channels whose weights learn, by the name of the op.
+        bits: Width of each op.
+        start: Bytes before the first one.
+    """
+    slots, offset = [], start
     for op in graph.ops:
-        if op.name in plan.trained:
+        if op.name in learning:
             channels, depth = graph.row_shape(op)
-            learning = len(plan.channels_of(op.name, channels))
-            bias = _aligned(offset + learning * row_bytes(depth, graph.bits_of(op)))
-            slots.append(ParameterSlot(op.name, offset, bias, plan.channels_of(op.name, channels)))
+            bias = offset + room_bytes(len(learning[op.name]), depth, bits[op.name])
+            slots.append(ParameterSlot(op.name, offset, bias, learning[op.name]))
             offset = bias + 4 * channels
     return tuple(slots), offset
 

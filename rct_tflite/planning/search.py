@@ -165,7 +165,7 @@ class _Filler:
         self._graph, self._plan, self._gains = graph, plan, gains
         self._target, self._limits = target, limits
         self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
-        self._layouts: dict[TrainingPlan, tuple[MemoryPlan, tuple[BackwardStep, ...]]] = {}
+        self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryPlan, tuple[BackwardStep, ...]]] = {}
 
     def fill(self, depth: int) -> Candidate:
         """Returns the best set whose deepest layer is number `depth` of those that may learn."""
@@ -256,12 +256,19 @@ class _Filler:
         return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
 
     def _layout(self, plan: TrainingPlan) -> tuple[MemoryPlan, tuple[BackwardStep, ...]]:
-        """Returns the memory plan but for the number of rows that learn, of which the arena does not depend."""
-        biases = tuple(PartialUpdate(name, ()) for name in plan.trained if not plan.learns_weights(name))
-        plan = replace(plan, partial=biases)
-        if plan not in self._layouts:
-            self._layouts[plan] = plan_memory(self._graph, plan), backward_steps(self._graph, plan)
-        return self._layouts[plan]
+        """Returns the memory plan but for its parameters, and the backward pass.
+
+        Both depend on the deepest op and on the ops whose weights learn, not on the number of their rows, nor on
+        biases: errors come by these in any case.
+        """
+        deepest = self._plan.trained.index(plan.trained[0])
+        learning = frozenset(name for name in plan.trained if plan.learns_weights(name))
+        if (deepest, learning) not in self._layouts:
+            names = self._plan.trained[deepest:]
+            biases = tuple(PartialUpdate(name, ()) for name in names if name not in learning)
+            common = replace(plan, trained=names, partial=biases)
+            self._layouts[deepest, learning] = plan_memory(self._graph, common), backward_steps(self._graph, common)
+        return self._layouts[deepest, learning]
 
     def _tables(self, plan: TrainingPlan, name: str) -> int:
         """Returns the bytes of flash for the multipliers of an op's updates, and for the places of its rows."""

@@ -1,7 +1,7 @@
 """What a training step takes before there is an image to count: its multiplications, at the portable kernels' cost."""
 
 from rct_tflite.reference.backward import BackwardStep
-from rct_tflite.reference.constants import forward_constants
+from rct_tflite.reference.constants import masks_errors
 from rct_tflite.spec.graph import Graph, Op, OpKind
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -44,7 +44,7 @@ def _forward(graph: Graph, op: Op) -> float:
 def _backward(graph: Graph, plan: TrainingPlan, step: BackwardStep, density: dict[int, float]) -> float:
     """Returns the instructions of an op; `density` tells per tensor which part of its error is not 0."""
     op = step.op
-    dense = density.get(op.output, 1.0) * (UNMASKED if forward_constants(graph, op).masks_low else 1.0)
+    dense = density.get(op.output, 1.0) * (UNMASKED if masks_errors(op) else 1.0)
     outputs = graph.tensors[op.output].size
     for passage in step.passages:
         handed = dense * outputs / graph.tensors[passage.tensor].size if op.kind is OpKind.MAX_POOL_2D else dense

@@ -101,6 +101,11 @@ def window_of(graph: Graph, op: Op) -> Window | None:
     return Window(filter_h, filter_w, options.stride_h, options.stride_w, pad[0], pad[1])
 
 
+def masks_errors(op: Op) -> bool:
+    """Whether an op has a fused activation, which stops errors where it holds the output at a bound."""
+    return getattr(op.options, "activation", Activation.NONE) is not Activation.NONE
+
+
 def forward_constants(graph: Graph, op: Op) -> ForwardConstants:
     """Returns what the forward pass of an op needs.
 
@@ -130,11 +135,17 @@ def forward_constants(graph: Graph, op: Op) -> ForwardConstants:
         shift=np.array([s for _, s in fixed], np.int64),
         act_min=act_min,
         act_max=act_max,
-        masks_low=activation is not Activation.NONE,
+        masks_low=masks_errors(op),
         masks_high=masks_high,
         window=window_of(graph, op),
         table=table,
     )
+
+
+def mask_bounds(graph: Graph, op: Op) -> tuple[int, int]:
+    """Returns between which outputs, both left out, the fused activation of an op lets errors pass."""
+    c = forward_constants(graph, op)
+    return c.act_min, c.act_max if c.masks_high else ACTIVATION_MAX + 1
 
 
 def exp_table(logits: Tensor) -> IntArray:

@@ -12,6 +12,11 @@ def row_bytes(depth: int, bits: int) -> int:
     return (depth * bits + 7) // 8
 
 
+def room_bytes(channels: int, depth: int, bits: int) -> int:
+    """Bytes that the packed rows of an op take in the parameter block: a multiple of four."""
+    return -(-channels * row_bytes(depth, bits) // 4) * 4
+
+
 def pack_rows(rows: npt.NDArray[np.signedinteger], bits: int) -> npt.NDArray[np.uint8]:
     """Packs signed integers, the first of a row in the lowest bits of the row's first byte.
 

@@ -17,6 +17,8 @@ from rct_tflite.spec.training_plan import TrainingPlan
 
 FACTOR_BITS = 15
 ERROR_BITS = 7
+LARGEST_PROBABILITY_EXPONENT = 6
+"""Of an error of a whole probability."""
 LARGEST_MULTIPLIER = 2.0**14
 """Of a gradient: beyond it the shift of an update would be less than 1."""
 SMALLEST_MULTIPLIER = 2.0**-27
@@ -170,15 +172,14 @@ def rate_limits(graph: Graph, plan: TrainingPlan) -> tuple[int, int]:
     Raises:
         RecipeError: If the learning rate itself is beyond them.
     """
-    exponent = (
-        6 if not loss_constants(graph, plan.loss).limit else 7 - loss_constants(graph, plan.loss).limit.bit_length()
-    )
-    weights = plan.options.class_weights or (WEIGHT_ONE,)
+    limit = loss_constants(graph, plan.loss).limit
+    exponent = 7 - limit.bit_length() if limit else LARGEST_PROBABILITY_EXPONENT
+    unit = 2.0**-exponent * max(plan.options.class_weights or (WEIGHT_ONE,)) / WEIGHT_ONE
     at_loss = _steps_at_loss(graph, plan)
     largest = max((_real(m).max() for step in at_loss for m in _multipliers(step)), default=0.0)
     smallest = min((_real(_multipliers(step)[0]).min() for step in at_loss), default=math.inf)
-    high = LARGEST_MULTIPLIER / (largest * 2.0**-exponent * max(weights) / WEIGHT_ONE) if largest else math.inf
-    low = SMALLEST_MULTIPLIER / (smallest * 2.0**-exponent * min(weights) / WEIGHT_ONE)
+    high = LARGEST_MULTIPLIER / (largest * unit) if largest else math.inf
+    low = SMALLEST_MULTIPLIER / (smallest * unit)
     if not low <= 1.0 <= high:
         raise RecipeError(
             f"The learning rate gives layer '{at_loss[0].op.name}' an update that integers cannot hold. Expected "

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from rct_tflite.errors import DataError
 from rct_tflite.reference import gradients, kernels
+from rct_tflite.reference.adaptation import WidthAdapter, block_bytes
 from rct_tflite.reference.backward import (
     BackwardStep,
     Passage,
@@ -54,6 +55,7 @@ class ReferenceTrainer:
         scaling: Of the error at the loss; its schedule holds the learning rate as it is now.
         gains: The gains of input errors, by the name of the op, and of merged errors (ARITHMETIC.md 3).
         constants: Backward constants of every op with weights, from the deepest trained one up.
+        adapter: The widths of what is trained, None where they stay.
     """
 
     def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
@@ -66,6 +68,9 @@ class ReferenceTrainer:
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
         self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
+        self.adapter: WidthAdapter | None = None
+        if plan.adaptation is not None:
+            self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
         self.scaling = ErrorScaling(graph, plan)
         self.held = HeldGradients(graph, plan, self.random, self.update)
 
@@ -91,6 +96,9 @@ class ReferenceTrainer:
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss, self.plan.error_bits)
         if error is not None:
             self._backward(values, self.scaling.apply(error, wanted))
+            if self.adapter is not None:
+                self.adapter.end_step()
+                self._bits.update(self.adapter.bits)
         self.held.finish_sample(tuple(step.op for step in self._steps))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
@@ -110,15 +118,16 @@ class ReferenceTrainer:
         return int(label)
 
     def parameter_block(self) -> bytes:
-        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2)."""
-        blocks = []
+        """Returns the trained weights, packed, and biases, as the device holds them (ARITHMETIC.md 2 and 10)."""
+        blocks = [] if self.adapter is None else [self.adapter.header()]
         for op in self.network.graph.ops:
             if op.name in self.plan.trained:
                 weights = self.network.weights[op.name]
                 learning = weights[list(self.plan.channels_of(op.name, len(weights)))]
                 packed = pack_rows(learning, self._bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
-        return b"".join(blocks)
+        used = sum(map(len, blocks))
+        return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
 
     def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
         loss_exponent = loss_error.exponent
@@ -127,11 +136,13 @@ class ReferenceTrainer:
         for step in self._steps:
             op = step.op
             error = errors.pop(op.output)
-            error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent)
+            octave = 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
+            error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent + octave)
             passed = [self._passed(step, passage, values, error, loss_exponent) for passage in step.passages]
             if op.name in self.plan.trained:
                 self.learn(op, values[op.inputs[0]], error)
             for passage, arriving in zip(step.passages, passed, strict=True):
+                arriving = ScaledError(arriving.values, arriving.exponent - 2 * octave)
                 self._arrive(errors, op, passage, arriving, loss_exponent)
 
     def _passed(
@@ -295,6 +306,8 @@ class ReferenceTrainer:
             error: At its output, masked.
         """
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
+        if self.adapter is not None:
+            self.adapter.observe(op, weight_gradient, error.exponent)
         frozen = np.ones(len(weight_gradient), bool)
         frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
         weight_gradient[frozen] = 0

@@ -60,7 +60,8 @@ class TrainedLayer:
 class TrainedNetwork:
     """A network, its layers in the order of execution; the last one gives the output.
 
-    `input_shape` has no batch axis.
+    `input_shape` has no batch axis. The model scales what it is given itself: `raw * input_scale + input_offset` is
+    what `input` quantises.
     """
 
     name: str
@@ -68,6 +69,8 @@ class TrainedNetwork:
     input: AffineQuantization
     layers: tuple[TrainedLayer, ...]
     rounding: str
+    input_scale: float = 1.0
+    input_offset: float = 0.0
 
     def sources(self, place: int) -> tuple[int, ...]:
         """Returns the places of the layers that the one at `place` reads, `INPUT` for the network's input."""

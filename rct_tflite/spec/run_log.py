@@ -13,6 +13,7 @@ Columns:
 | `parameter_bytes/optimizer` | of the momentum, if there is any |
 | `gemm_energy/<model>` | energy of the GEMMs so far, as a share of float32's, by a model of `energy/paper_model.py` |
 | `moved_bits/3`, `moved_bits/4` | bits of weights moved so far in 3 and 4 accesses a step, as a share of QAT's |
+| `step_joules/<model>` | joules of a training step at these bit-widths, by a model; with a budget in joules only |
 | `bits/<weight>`, `gavg/<weight>` | bit-width, running mean of `abs(gradient) / scale` |
 | `underflow/<weight>` | running share of the nonzero gradients that moved no integer |
 | `saturated/<weight>` | share of the integers at either end of the range |
@@ -42,6 +43,7 @@ STATISTICS = (BITS, GAVG, UNDERFLOW, SATURATED)
 """What is logged of each weight: the names of its variables."""
 
 PARAMETER_BYTES, GEMM_ENERGY, MOVED_BITS = ("parameter_bytes", "gemm_energy", "moved_bits")
+STEP_JOULES = "step_joules"
 
 Row = Mapping[str, float | int]
 Value = float | int | None

@@ -117,6 +117,7 @@ class Target:
         timing: Of the flash.
         writing: To the flash.
         headline: Of the data sheet.
+        sleep_uw: Power of the part alone while it sleeps, RAM kept and a timer running, in uW; a board draws more.
         external_nj_per_byte: Reading external memory, in nJ for each byte.
     """
 
@@ -138,4 +139,5 @@ class Target:
     timing: FlashTiming | None = None
     writing: FlashWriting | None = None
     headline: Headline | None = None
+    sleep_uw: Quantity | None = None
     external_nj_per_byte: Quantity | None = None

@@ -15,6 +15,8 @@ STACK_ALIGNMENT = 8
 LARGEST = 1e12
 """Bound of any number here: what is larger is a slip, or infinite."""
 MAY_BE_ZERO = ("origin", "wait_states", "cache_bytes")
+LARGEST_VOLTAGE = 60.0
+"""In volts: no microcontroller is fed with more, a slip in the unit is."""
 CLOCK_TOLERANCE = 1.001
 """Clocks come from dividers and are rounded in data sheets."""
 
@@ -87,6 +89,12 @@ def check_target(path: Path, target: Target) -> None:
     _check_memories(path, target)
     _check_regions(path, target)
     _check_clock(path, target)
+    if target.voltage_v is not None and target.voltage_v.high > LARGEST_VOLTAGE:
+        raise wrong(
+            path,
+            "voltage_v",
+            f"must be at most {LARGEST_VOLTAGE:g} V. Received: {target.voltage_v.high:g}.",
+        )
     if target.writing is not None and target.writing.erase_bytes % target.writing.write_bytes:
         raise wrong(
             path,

@@ -36,6 +36,7 @@ OPTIONAL = (
     "flash.write_uj_per_byte",
     "flash.erase_us_per_byte",
     "flash.write_us_per_byte",
+    "sleep_uw",
     "headline.ua_per_mhz",
     "headline.voltage_v",
     "external.read_nj_per_byte",
@@ -167,6 +168,7 @@ def read_target_file(path: Path) -> TargetFile:
         timing=_timing(quantities),
         writing=_writing(quantities),
         headline=_headline(quantities),
+        sleep_uw=quantities.get("sleep_uw"),
         external_nj_per_byte=quantities.get("external.read_nj_per_byte"),
     )
     check_target(path, target)
@@ -215,7 +217,8 @@ def _check_keys(path: Path, entries: Mapping[str, object]) -> None:
             raise wrong(path, key, f"is unknown. Expected only {', '.join(expected)}.{hint}")
     for key in required:
         if key not in entries:
-            raise wrong(path, key, "is missing. Copy it from a shipped target and give your own number and source.")
+            core = f" No shipped core {entries.get('core')!r} tells it." if key in INHERITED else ""
+            raise wrong(path, key, f"is missing.{core} Copy it from a shipped target, with your own number and source.")
     for group in TOGETHER:
         missing = [key for key in group if key not in entries]
         if 0 < len(missing) < len(group):

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from rct_tflite.errors import RecipeError
+from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
@@ -53,6 +54,7 @@ class TrainingPlan:
         options: Of the step, beside plain gradient descent.
         aids: What the device has beside the step.
         error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
+        adaptation: How bit-widths follow the training; None where they stay.
     """
 
     trained: tuple[str, ...]
@@ -63,8 +65,22 @@ class TrainingPlan:
     options: StepOptions = PLAIN_STEP
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
+    adaptation: Adaptation | None = None
 
     def __post_init__(self) -> None:
+        beside = {
+            "layers that learn in part": bool(self.partial),
+            "options of the step (class weights, schedule, clipping, accumulation, momentum)": self.options
+            != PLAIN_STEP,
+            "kept best weights": self.aids.keeps_best,
+            f"errors of {self.error_bits} bits": self.error_bits > 8,
+        }
+        if self.adaptation is not None and any(beside.values()):
+            raise RecipeError(
+                "Bit-widths follow plain training steps of whole layers, with errors of 8 bits. "
+                f"Received: {', '.join(what for what, asked in beside.items() if asked)}. Leave that out, or "
+                "--adapt-bits."
+            )
         if self.partial and self.options.holds_gradients:
             raise RecipeError(
                 "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "

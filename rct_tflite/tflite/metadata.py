@@ -73,12 +73,12 @@ def decode_metadata(data: bytes) -> TrainingMetadata:
 
 
 def training_for(network: TrainedNetwork, training: TrainingMetadata) -> TrainingMetadata:
-    """Completes the metadata with what the network knows: layer names, bit-widths, rounding.
+    """Completes the metadata with what the network knows: layer names, bit-widths, rounding, scaling of the input.
 
     Args:
         network: The network that is exported.
-        training: With `layers=()`, layers and rounding are taken from the network. Given layers must be
-            those of the network, in order; which of them learn is free.
+        training: With `layers=()`, layers and rounding are taken from the network, and its scaling of the input comes
+            behind the given one. Given layers must be those of the network, in order; which of them learn is free.
 
     Raises:
         ModelFileError: If given layers are not the network's.
@@ -89,7 +89,13 @@ def training_for(network: TrainedNetwork, training: TrainingMetadata) -> Trainin
         if layer.weights is not None
     )
     if not training.layers:
-        return replace(training, layers=layers, rounding=str(network.rounding))
+        return replace(
+            training,
+            layers=layers,
+            rounding=str(network.rounding),
+            input_scale=training.input_scale * network.input_scale,
+            input_offset=training.input_offset * network.input_scale + network.input_offset,
+        )
     given, expected = ([(layer.name, layer.bits) for layer in part] for part in (training.layers, layers))
     if given != expected:
         raise ModelFileError(

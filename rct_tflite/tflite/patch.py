@@ -67,7 +67,7 @@ def replace_weights(model: bytes, weights: Mapping[str, LayerWeights]) -> bytes:
             f"The file has no such layers. Expected some of {sorted(names)}. Received: {unknown}. "
             "Use the file that the device was flashed with."
         )
-    patched = bytearray(_with_own_constants(model, source, weights.keys()))
+    patched = bytearray(with_own_constants(model, source, weights.keys()))
     places = {place.op.name: place for place in find_weights(bytes(patched))}
     for name, (integers, bias) in weights.items():
         place = places[name]
@@ -78,7 +78,7 @@ def replace_weights(model: bytes, weights: Mapping[str, LayerWeights]) -> bytes:
     return bytes(patched)
 
 
-def _with_own_constants(model: bytes, source: GraphSource, names: Collection[str]) -> bytes:
+def with_own_constants(model: bytes, source: GraphSource, names: Collection[str]) -> bytes:
     """Gives each named layer a bias, and constants that nothing else in the file reads."""
     tree = load_model(model)
     subgraph = tree.subgraphs[0]

@@ -10,9 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rct_tflite.energy.step_energy import StepEnergy, joules_by_bits, step_energy
 from rct_tflite.errors import QuantizationError, RecipeError
 from rct_tflite.spec.quantization import EXPORT_BITS, MAX_BITS, MIN_BITS
-from rct_tflite.spec.run_log import EPOCH, PARAMETER_BYTES, T_MAX, T_MIN, RunWriter, column
+from rct_tflite.spec.run_log import EPOCH, PARAMETER_BYTES, STEP_JOULES, T_MAX, T_MIN, RunWriter, column
+from rct_tflite.spec.target_file import find_target
 from rct_tflite.training.integer_weight import IntegerWeight
 from rct_tflite.training.macs import macs_per_sample
 from rct_tflite.training.model import RCTModel
@@ -51,6 +53,10 @@ class RCTCallback(keras.callbacks.Callback):
         min_bits: Narrowest width; None for that of each layer's recipe.
         max_bits: Widest width; None for that of each layer's recipe.
         budget_bytes: Most bytes that the packed weights of the model may take at any step; None for no limit.
+        budget_joules: Most joules of a training step of one sample, at any step; None for no limit. Needs `target`.
+            They are the papers' energy with the scale of the target: with the kernels that we ship, narrower weights
+            save bytes and no joules, see `energy/step_energy.py`.
+        target: Name of a target, the path of a `.toml` file of one, or a `StepEnergy`: what a step costs.
         mode: `"step"` changes a width by one bit in a decision, `"jump"` to where its Gavg meets the thresholds.
         freeze_after: Number of epochs after which bit-widths stay; None for never. Ranges go on.
         max_saturated: Largest share of a layer's weights at the ends of their range, above 0 and beyond the share that
@@ -75,6 +81,8 @@ class RCTCallback(keras.callbacks.Callback):
         min_bits: int | None = None,
         max_bits: int | None = None,
         budget_bytes: int | None = None,
+        budget_joules: float | None = None,
+        target: str | StepEnergy | None = None,
         mode: str = Mode.STEP,
         freeze_after: int | None = None,
         max_saturated: float = 0.01,
@@ -85,7 +93,8 @@ class RCTCallback(keras.callbacks.Callback):
         super().__init__()
         self.t_min, self.t_max, self.interval, self.average = t_min, t_max, interval, average
         self.min_bits, self.max_bits, self.freeze_after = min_bits, max_bits, freeze_after
-        self.policy = BitPolicy(mode, budget_bytes)
+        self.policy = BitPolicy(mode, budget_bytes, budget_joules)
+        self._step_energy = _step_energy(target)
         self.max_saturated, self.tensorboard, self.verbose = max_saturated, tensorboard, verbose
         self._writer = None if log is None else RunWriter(log)
         self._summary: Any = None
@@ -99,6 +108,11 @@ class RCTCallback(keras.callbacks.Callback):
             raise RecipeError(
                 f"Expected interval >= 1 and {MIN_BITS} <= min_bits <= max_bits <= {MAX_BITS}. "
                 f"Received: interval={self.interval}, min_bits={self.min_bits}, max_bits={self.max_bits}."
+            )
+        if self.policy.budget_joules is not None and self._step_energy is None:
+            raise RecipeError(
+                "A budget in joules needs to know what a step costs. Expected a target, such as target='stm32l4r5'. "
+                f"Received: budget_joules={self.policy.budget_joules}, target=None. Name one of 'rct-tflite targets'."
             )
         if not 0.0 <= self.average < 1.0 or (self.freeze_after or 0) < 0 or not 0.0 < self.max_saturated <= 1.0:
             raise RecipeError(
@@ -125,8 +139,8 @@ class RCTCallback(keras.callbacks.Callback):
         for weight in self._weights:
             self._check_limits(weight)
         self._set_average()
-        self._apply(self.policy.fit(self._states()))
         self._macs = macs_per_sample(self.model)
+        self._apply(self.policy.fit(self._states()))
         self._meter = EnergyMeter()
         self._start = self._counted = self._steps()
         self._decided = max(self._start - self._last_execution(), 0) // self.interval
@@ -169,6 +183,20 @@ class RCTCallback(keras.callbacks.Callback):
                 f"max_bits={high}, with {weight.recipe}. Quantise with a Recipe that allows these bit-widths."
             )
 
+    def _joules(self) -> list[tuple[float, ...]]:
+        """Returns, for each weight, its part of a step's energy by its bit-width; nothing without a budget."""
+        if self._step_energy is None or self.policy.budget_joules is None:
+            return [()] * len(self._weights)
+        for weight in self._weights:
+            if math.isnan(self._macs.get(id(weight), 0.0)):
+                raise RecipeError(
+                    f"The energy of a step is not known: layer {weight.label!r} has an unknown number of "
+                    "multiply-accumulates. Expected input shapes without None. "
+                    f"Received: budget_joules={self.policy.budget_joules}. Fix the shapes, or use budget_bytes."
+                )
+        work = work_of(self._weights, self._macs)
+        return [joules_by_bits(self._step_energy, layer, MAX_BITS) for layer in work]
+
     def _states(self) -> list[WeightState]:
         return [
             WeightState(
@@ -179,8 +207,9 @@ class RCTCallback(keras.callbacks.Callback):
                 band,
                 *self._limits(weight),
                 frozen=not weight.trainable,
+                joules=joules,
             )
-            for weight, band in zip(self._weights, self._bands, strict=True)
+            for weight, band, joules in zip(self._weights, self._bands, self._joules(), strict=True)
         ]
 
     def _apply(self, widths: tuple[int, ...]) -> None:
@@ -239,6 +268,9 @@ class RCTCallback(keras.callbacks.Callback):
             )
         self._count(self._steps())
         row = row_of(self.model, self._states(), epoch + 1, logs, self._meter)
+        if self._step_energy is not None:
+            work = work_of(self._weights, self._macs)
+            row[column(STEP_JOULES, self._step_energy.model)] = self._step_energy.joules(work)
         if self.verbose:
             sys.stdout.write(self._line(row, logs) + "\n")
             sys.stdout.flush()
@@ -285,6 +317,10 @@ class RCTCallback(keras.callbacks.Callback):
             f"epoch {row[EPOCH]:{len(str(epochs))}}/{epochs}  {metrics}  bits {bits}  {size:.1f} kB "
             f"(float32 {floats:.1f} kB, QAT {qat:.1f} kB)"
         )
+
+
+def _step_energy(target: str | StepEnergy | None) -> StepEnergy | None:
+    return step_energy(find_target(target)) if isinstance(target, str) else target
 
 
 def _scalar_metadata() -> Any:

@@ -1,5 +1,6 @@
 """From a trained Keras model to the integers, scales and biases that ship."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -7,7 +8,8 @@ import keras
 from rct_tflite.errors import QuantizationError, UnsupportedLayerError
 from rct_tflite.spec.network import INPUT, TrainedNetwork
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.calls import INPUT_VALUE, Calls
+from rct_tflite.training.calls import Call, Calls
+from rct_tflite.training.input_scaling import input_scaling
 from rct_tflite.training.lowering import Rule, sizes_of
 from rct_tflite.training.lowering_plain import RULES as PLAIN_RULES
 from rct_tflite.training.lowering_weights import RULES as WEIGHTED_RULES
@@ -16,14 +18,17 @@ from rct_tflite.training.network_builder import NetworkBuilder
 from rct_tflite.training.stages import Stage, grid_of, stages_of
 
 _RULES: dict[type, Rule] = {**PLAIN_RULES, **WEIGHTED_RULES}
+_PREPARE = (
+    "the device scales its input with one number: use one (axis=None), first in the model, or scale the data before"
+)
 _ADVICE = {
     "Average": "use Add, and let the next layer learn the half",
     "Embedding": "the device has no table of rows",
     "GRU": "the device has no recurrent layers; use Conv1D over the time steps",
     "LSTM": "the device has no recurrent layers; use Conv1D over the time steps",
     "LayerNormalization": "the device has no op for it; use BatchNormalization",
-    "Normalization": "normalise the data before the model, for training and on the device alike",
-    "Rescaling": "scale the data before the model, for training and on the device alike",
+    "Normalization": _PREPARE,
+    "Rescaling": _PREPARE,
     "UpSampling2D": "use Conv2DTranspose",
 }
 
@@ -51,14 +56,15 @@ def freeze(model: RCTModel) -> TrainedNetwork:
             "Make one with rct.quantize(model) and train it."
         )
     calls = Calls(model)
-    stages = stages_of(calls)
-    _check(model, calls, stages)
+    scaling = input_scaling(calls)
+    stages = [stage for stage in stages_of(calls) if stage.call not in scaling.calls]
+    first = calls.sole_reader(scaling.value)
+    _check(model, calls, stages, first)
     roundings = sorted({str(weight.recipe.rounding) for weight in model.integer_weights})
     if not roundings:
         raise UnsupportedLayerError(f"Model {model.name!r} has no layer with weights. Expected at least one.")
     if len(roundings) != 1:
         raise QuantizationError(f"All layers must round alike. Expected one rounding. Received: {roundings}.")
-    first = calls.sole_reader(INPUT_VALUE)
     assert first is not None
     builder = NetworkBuilder(sizes_of(calls.input_shape), grid_of(first.layer))
     places = {first.output: INPUT}
@@ -66,12 +72,13 @@ def freeze(model: RCTModel) -> TrainedNetwork:
         if stage.call is not first:
             sources = [places[value] for value in stage.call.sources]
             places[stage.output] = _RULES[type(stage.call.layer)].add(builder, stage, sources)
-    return builder.network(model.name, places[calls.output], roundings[0])
+    network = builder.network(model.name, places[calls.output], roundings[0])
+    return dataclasses.replace(network, input_scale=scaling.scale, input_offset=scaling.offset)
 
 
-def _check(model: Any, calls: Calls, stages: list[Stage]) -> None:
+def _check(model: Any, calls: Calls, stages: list[Stage], first: Call | None) -> None:
     """Refuses all that cannot be exported, in one error."""
-    found = [(stage.call, _problem(calls, stage)) for stage in stages]
+    found = [(stage.call, _problem(calls, stage, first)) for stage in stages]
     found += [(stage.function_call, _function_problem(stage)) for stage in stages]
     problems = [f"{call.shown}: {problem}" for call, problem in found if problem is not None]
     if None in calls.input_shape:
@@ -82,7 +89,6 @@ def _check(model: Any, calls: Calls, stages: list[Stage]) -> None:
             f"Model {model.name!r} trains in Keras, but cannot be exported. Expected layers of: {_supported()}. "
             f"Received:{listed}\nReplace these layers, or keep the model in Keras."
         )
-    first = calls.sole_reader(INPUT_VALUE)
     if first is None or not isinstance(first.layer, ActivationRange):
         received = "several layers" if first is None else first.shown
         raise UnsupportedLayerError(
@@ -91,18 +97,19 @@ def _check(model: Any, calls: Calls, stages: list[Stage]) -> None:
         )
 
 
-def _problem(calls: Calls, stage: Stage) -> str | None:
+def _problem(calls: Calls, stage: Stage, first: Call | None) -> str | None:
     call, layer = stage.call, stage.call.layer
     kind = type(layer).__name__
     if isinstance(layer, ActivationRange):
-        return None if call.sources == (INPUT_VALUE,) else "it must directly follow the input, or what computes values"
+        return None if call is first else "it must directly follow the input, or what computes values"
     if isinstance(layer, keras.layers.Softmax):
         return _LOGITS.format("softmax")
     if type(layer) not in _RULES:
         return f"this class is not supported{f'; {_ADVICE[kind]}' if kind in _ADVICE else ''}"
     if layer.compute_dtype != "float32":
         return f"its dtype must be float32, but it is {layer.compute_dtype}"
-    if getattr(layer, "integer_weights", None) and layer.integer_weights[0].trainable and calls.uses(layer) > 1:
+    learns = any(weight.trainable for weight in getattr(layer, "integer_weights", []))
+    if learns and calls.uses(layer) > 1:
         return (
             f"it is used {calls.uses(layer)} times, and on the device each use would learn on its own; freeze it "
             "(trainable=False), or give each use a layer of its own"

@@ -14,6 +14,7 @@ from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.batch_norm import BatchNormalization
 from rct_tflite.training.quantized_layer import IntegerTensor, Quantized
 from rct_tflite.training.recurrent import GRU, LSTM
+from rct_tflite.training.separable import SeparableConv1D, SeparableConv2D
 
 __all__ = [
     "GRU",
@@ -74,22 +75,6 @@ class DepthwiseConv2D(Quantized, keras.layers.DepthwiseConv2D):
     """
 
     kernel = IntegerTensor("kernel", -2, -1)
-
-
-@keras.saving.register_keras_serializable("rct_tflite")
-class SeparableConv1D(Quantized, keras.layers.SeparableConv1D):
-    """`keras.layers.SeparableConv1D` with an integer depthwise and an integer pointwise kernel."""
-
-    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
-    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
-
-
-@keras.saving.register_keras_serializable("rct_tflite")
-class SeparableConv2D(Quantized, keras.layers.SeparableConv2D):
-    """`keras.layers.SeparableConv2D` with an integer depthwise and an integer pointwise kernel."""
-
-    depthwise_kernel = IntegerTensor("depthwise_kernel", -2, -1)
-    pointwise_kernel = IntegerTensor("pointwise_kernel", -1)
 
 
 @keras.saving.register_keras_serializable("rct_tflite")

@@ -35,6 +35,7 @@ class ComputedOp:
         shape: Of its result, without batch axis.
         fuses: Whether it can have a fused activation.
         weights: None for an op without.
+        name: Of the op; the layer's where it is None.
     """
 
     kind: OpKind
@@ -42,11 +43,12 @@ class ComputedOp:
     shape: tuple[int, ...]
     fuses: bool = True
     weights: TrainedWeights | None = None
+    name: str | None = None
 
 
 def add_computed(builder: NetworkBuilder, stage: Stage, op: ComputedOp, sources: Sequence[int]) -> int:
     """Adds an op with the activation of its stage, fused or behind it; returns the place of the result."""
-    function, label, grid = stage.function, stage.call.label, stage.grid
+    function, label, grid = stage.function, op.name or stage.call.label, stage.grid
     fused = function.fused if op.fuses or function.fused is Activation.NONE else None
     if fused is not None:
         return builder.add(label, (op.kind, op.options(fused)), sources, op.shape, grid, op.weights)

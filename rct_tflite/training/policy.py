@@ -108,6 +108,8 @@ class WeightState:
         min_bits: Narrowest allowed.
         max_bits: Widest allowed.
         frozen: Whether the width must stay as it is.
+        joules: Its part of a training step's energy at each bit-width from 0 on, never less with more bits; empty
+            where no budget asks.
     """
 
     name: str
@@ -118,6 +120,7 @@ class WeightState:
     min_bits: int
     max_bits: int
     frozen: bool = False
+    joules: tuple[float, ...] = ()
 
     def packed_bytes(self, bits: int) -> int:
         """Returns the bytes of the packed weights at a bit-width."""
@@ -135,9 +138,10 @@ class BitPolicy:
     Args:
         mode: `"step"` moves a width by one bit in a decision, `"jump"` to where Gavg meets its threshold.
         budget_bytes: Most bytes of all packed weights together; None for no limit.
+        budget_joules: Most joules of a training step, by the `joules` of the states; None for no limit.
 
     Raises:
-        RecipeError: If the mode is unknown or the budget is not positive.
+        RecipeError: If the mode is unknown or a budget is not positive.
 
     Example:
         >>> band = Thresholds(1.0, 4.0)
@@ -150,6 +154,7 @@ class BitPolicy:
 
     mode: str = Mode.STEP
     budget_bytes: int | None = None
+    budget_joules: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in tuple(Mode):
@@ -162,14 +167,19 @@ class BitPolicy:
                 "The budget must be a positive number of bytes, or None for no limit. "
                 f"Received: budget_bytes={self.budget_bytes}."
             )
+        if self.budget_joules is not None and not 0.0 < self.budget_joules < math.inf:
+            raise RecipeError(
+                "The budget must be a positive number of joules, or None for no limit. "
+                f"Received: budget_joules={self.budget_joules}."
+            )
 
     def fit(self, states: Sequence[WeightState]) -> tuple[int, ...]:
-        """Returns the widths to start with: within the limits, and within the budget.
+        """Returns the widths to start with: within the limits, and within the budgets.
 
         Raises:
-            RecipeError: If the budget cannot hold the narrowest widths.
+            RecipeError: If a budget cannot hold the narrowest widths.
         """
-        plan = _Plan(states, self.budget_bytes)
+        plan = _Plan(states, self)
         plan.fit()
         return tuple(plan.bits)
 
@@ -177,10 +187,10 @@ class BitPolicy:
         """Returns the widths to continue with, in the order of `states`.
 
         Raises:
-            RecipeError: If the budget cannot hold the narrowest widths.
+            RecipeError: If a budget cannot hold the narrowest widths.
         """
         most = 1 if self.mode == Mode.STEP else int(_MOST_BITS)
-        plan = _Plan(states, self.budget_bytes, most)
+        plan = _Plan(states, self, most)
         plan.give_back()
         plan.fit()
         plan.serve()
@@ -200,9 +210,9 @@ def bits_missing(gavg: float, t_min: float) -> int:
 class _Plan:
     """The widths while a decision is taken."""
 
-    def __init__(self, states: Sequence[WeightState], budget_bytes: int | None, most: int = 0):
+    def __init__(self, states: Sequence[WeightState], policy: BitPolicy, most: int = 0):
         self.states = states
-        self.budget = math.inf if budget_bytes is None else budget_bytes
+        self.policy = policy
         self.most = most
         self.bits = [state.bits if state.frozen else _clamped(state) for state in states]
         self.start = list(self.bits)
@@ -211,6 +221,15 @@ class _Plan:
     def total(self) -> int:
         """Bytes of all packed weights."""
         return sum(state.packed_bytes(bits) for state, bits in zip(self.states, self.bits, strict=True))
+
+    def joules(self) -> float:
+        """Energy of a training step."""
+        return sum(state.joules[bits] for state, bits in zip(self.states, self.bits, strict=True))
+
+    def is_over(self) -> bool:
+        """Whether a budget does not hold."""
+        size, energy = self.policy.budget_bytes, self.policy.budget_joules
+        return (size is not None and self.total() > size) or (energy is not None and self.joules() > energy)
 
     def wealth(self, index: int) -> float:
         """Gavg at the planned width in multiples of `t_min`; 0 where nothing was observed."""
@@ -229,17 +248,25 @@ class _Plan:
                 self.bits[index] = max(self.bits[index] - spare, state.min_bits)
 
     def fit(self) -> None:
-        """Takes bits from the richest, or from the widest where nothing was observed, until the budget holds."""
-        while self.total() > self.budget:
+        """Takes bits from the richest, or from the widest where nothing was observed, until the budgets hold."""
+        while self.is_over():
             payers = [i for i, state in enumerate(self.states) if not state.frozen and self.bits[i] > state.min_bits]
             if not payers:
-                raise RecipeError(
-                    "The budget cannot hold the narrowest bit-widths. "
-                    f"Expected budget_bytes of at least {self.total()}, for {self._listed()}. "
-                    f"Received: budget_bytes={self.budget}. Allow fewer bits with min_bits, or raise the budget."
-                )
+                raise RecipeError(self._refusal())
             richest = max(payers, key=lambda i: (self.wealth(i), self.bits[i], self.states[i].weight_count, -i))
             self.bits[richest] -= 1
+
+    def _refusal(self) -> str:
+        size = self.policy.budget_bytes
+        if size is not None and self.total() > size:
+            name, least, given = "budget_bytes", str(self.total()), str(size)
+        else:
+            rounded_up = f"{self.joules() * (1 + 5e-4):.4g}"
+            name, least, given = "budget_joules", rounded_up, f"{self.policy.budget_joules:.4g}"
+        return (
+            f"The budget cannot hold the narrowest bit-widths. Expected {name} of at least {least}, for "
+            f"{self._listed()}. Received: {name}={given}. Allow fewer bits with min_bits, or raise the budget."
+        )
 
     def _listed(self) -> str:
         return ", ".join(
@@ -272,7 +299,7 @@ class _Plan:
         """Gives one bit to a tensor, paid by others if need be; returns False, with nothing changed, if none can."""
         before, need = list(self.bits), HYSTERESIS * self.wealth(index)
         self.bits[index] += 1
-        while self.total() > self.budget:
+        while self.is_over():
             payers = [i for i in range(len(self.bits)) if i != index and self._can_pay(i) and self.wealth(i) >= need]
             if not payers:
                 self.bits = before

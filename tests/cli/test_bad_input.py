@@ -227,9 +227,11 @@ def damaged(project, tmp_path):
     [
         ("format", 2),
         ("trained", "dense"),
-        ("trained", []),
         ("trained", [["dense"]]),
         ("trained", ["unknown"]),
+        ("partial", [{"op": "unknown", "channels": [0]}]),
+        ("partial", [{"op": "conv"}]),
+        ("partial", "conv:2"),
         ("learning_rate", -1),
         ("learning_rate", None),
         ("rounding", "up"),

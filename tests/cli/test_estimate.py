@@ -9,7 +9,7 @@ from rct_tflite.cli.main import cli
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.memory_map import Piece, map_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.target_file import find_target, target_path
 from tests.graphs import conv_digits
 from tests.tflite.networks import exported
 
@@ -67,6 +67,18 @@ def test_jobs_days_and_batteries(folder, plain):
     assert result["day"]["energy_j"]["value"] > 86400 * 100e-6 * 0.9
     life = result["battery_days"]
     assert life["low"] < life["value"] < life["high"]
+
+
+def test_the_sleep_of_the_part_alone_is_a_default(folder, tmp_path):
+    own = tmp_path / "own.toml"
+    sleep = '[sleep_uw]\nvalue = 50\nlow = 40\nhigh = 100\nconfidence = "derived"\nsource = "made up"\n\n'
+    text = target_path("stm32h743").read_text(encoding="utf-8")
+    own.write_text(text.replace("[[region]]", sleep + "[[region]]", 1), encoding="utf-8")
+    result = run(folder, "--target", own, "--per-day", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    day = json.loads(result.stdout)["day"]
+    assert day["sleep_j"] == pytest.approx({"value": 4.32, "low": 3.456, "high": 8.64}, rel=0.01)
+    assert day["sleep_of_part_alone"]
 
 
 def test_the_table_tells_everything(folder):

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from rct_tflite.emulator import CORES, available_emulators, find_emulator, plugin
+from rct_tflite.emulator.audit import FLASH, NOWHERE, STACK, audit
 from rct_tflite.errors import EmulatorError
 from rct_tflite.firmware.toolchain import available_toolchains
 
@@ -92,7 +93,16 @@ def test_stack_depth(build_image, toolchain, emulator):
     assert STACK_ARRAY_BYTES <= deep < STACK_ARRAY_BYTES + 200
 
 
-@pytest.mark.parametrize(("command", "function"), [(b"l", "load_from"), (b"u", "undefined"), (b"z", "store_to")])
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        (b"l", "load_from"),  # no memory
+        (b"f", "load_from"),  # flash behind the image
+        (b"b", "load_from"),  # RAM between variables and stack
+        (b"u", "undefined"),
+        (b"z", "store_to"),  # flash
+    ],
+)
 def test_fault_names_the_function(build_image, toolchain, emulator, command, function):
     with pytest.raises(EmulatorError, match=rf"faulted.*pc=0x[0-9a-f]{{8}} in {function}\."):
         emulator.profile(build_image(toolchain), command)
@@ -169,3 +179,15 @@ def test_plugin_is_rebuilt_for_another_api_version(monkeypatch, tmp_path):
     assert plugin.plugin_for(str(tmp_path / "qemu")) == asked[2]
     assert len(set(asked)) == 3
     assert all(built.exists() for built in asked)
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m7", "rv32imc"])
+def test_audit_names_functions_and_variables(build_image, core):
+    image = build_image(available_toolchains(core)[0])
+    accesses = {(a.function, a.place, a.is_store) for a in audit(core, image, REVERSE + WORK + b"s")}
+    assert {("mix", "table", False), ("mix", "table", True), ("use_stack", STACK, True)} <= accesses
+    touched = {place for _, place, _ in accesses if not place.startswith("streams")}
+    assert touched - {NOWHERE} == {"bytes", "table", STACK, FLASH}
+    assert all(function in ("rct_reset", "rct_start", "memset") for function, place, _ in accesses if place == NOWHERE)
+    with pytest.raises(EmulatorError, match=r"faulted.*it read 0x.*not its own.*in load_from\."):
+        audit(core, image, b"f")

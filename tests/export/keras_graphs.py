@@ -41,16 +41,18 @@ def mobilenet():
         y = L.BatchNormalization()(conv(channels, 1)(y))
         x = L.Add()([x, y]) if x.shape == y.shape else y
     x = L.DepthwiseConv2D(2, depth_multiplier=2, activation="relu6")(x)
+    x = activated(x, L.SeparableConv2D(6, 3, strides=2, padding="same", depth_multiplier=2, use_bias=False))
     return keras.Model(source, dense(3)(L.Flatten()(x)))
 
 
 def sequence():
     """1-D: causal and strided convolutions, pooling, a dense layer at every step."""
-    x = source = keras.Input((21, 3))
+    source = keras.Input((21, 3))
+    x = L.Rescaling(2.0, offset=-0.5)(source)
     x = L.MaxPooling1D(2)(activated(x, L.Conv1D(6, 3, padding="causal")))
     x = L.Conv1D(5, 3, strides=2, padding="same", activation="relu")(L.ZeroPadding1D((1, 0))(x))
     y = L.Dense(5, activation="tanh")(L.SpatialDropout1D(0.2)(x))
-    x = L.AveragePooling1D(2)(L.Subtract()([x, y]))
+    x = L.AveragePooling1D(2)(L.SeparableConv1D(4, 3, activation="tanh")(L.Subtract()([x, y])))
     return keras.Model(source, dense(3)(L.Concatenate()([L.GlobalAveragePooling1D()(x), L.GlobalMaxPooling1D()(x)])))
 
 
@@ -111,7 +113,8 @@ class Exported:
     @property
     def inputs(self) -> npt.NDArray[np.int8]:
         grid = self.network.input
-        return np.clip(np.rint(self.samples / grid.scale) + grid.zero_point, -128, 127).astype(np.int8)
+        scaled = self.samples * self.graph.training.input_scale + self.graph.training.input_offset
+        return np.clip(np.rint(scaled / grid.scale) + grid.zero_point, -128, 127).astype(np.int8)
 
 
 def observed(model, recipe=None, steps=4):

@@ -11,6 +11,7 @@ from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.project import write_firmware
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import exchange, lessons_of
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.trainer import ReferenceTrainer
@@ -66,10 +67,13 @@ class Case:
     options: StepOptions = PLAIN_STEP
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
+    adaptation: AdaptationOptions | None = None
 
     def __post_init__(self):
         plan = select(self.graph, self.train, loss=self.loss)
         self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
+        if self.adaptation is not None:
+            self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)
         shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)

@@ -9,15 +9,34 @@ from rct_tflite.emulator import available_emulators
 from rct_tflite.firmware.parameters import decode_parameters
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import emulated_runner, fine_tune, host_runner
+from rct_tflite.planning.memory import plan_memory
+from rct_tflite.planning.selection import select
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.trainer import ReferenceTrainer
-from rct_tflite.spec.graph import OpKind
+from rct_tflite.spec.graph import Activation, Graph, OpKind
 from rct_tflite.tflite.reader import read_graph
 from tests.firmware.conftest import TARGET, Case, mixed
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
 from tests.keras_networks import BRANCHES, converted
 
+
+def strided() -> Graph:
+    """No pooling, odd sizes, both activations: nothing keeps an activation but what learns."""
+    return (
+        GraphBuilder((11, 9, 2), seed=3)
+        .conv(6, stride=2)
+        .conv(7, activation=Activation.RELU6, bits=5)
+        .conv(5, stride=2, per_channel=True)
+        .reshape(45)
+        .dense(12)
+        .dense(4, Activation.NONE)
+        .graph()
+    )
+
+
 CASES = {
+    "strided, biases": (strided(), "bias"),
+    "strided, the deepest": (strided(), "layer0:2"),
     "dense, biases": (dense_digits(), "bias"),
     "dense, names": (dense_digits(bits=6), "layer0:5,layer1:0.5"),
     "dense, 8 bits, one channel": (dense_digits(), "layer0:1,layer1"),
@@ -35,6 +54,19 @@ CASES = {
 def case(request, tmp_path_factory) -> Case:
     graph, train = CASES[request.param]
     return Case(tmp_path_factory.mktemp("partial"), graph, train)
+
+
+def test_masks_are_kept_as_bits():
+    """Biases keep a bit of each activation; the reference, which keeps them whole, learns the same (below)."""
+    graph = strided()
+    for train, outputs in (("bias", (0, 1, 4)), ("layer0:2", (0, 1, 4)), ("all", ())):
+        memory = plan_memory(graph, select(graph, train))
+        assert memory.masks <= {graph.ops[i].output for i in outputs}
+        spans = {p.buffer.name: p.buffer for p in memory.placements}
+        for tensor in memory.masks:
+            assert spans[f"mask:{tensor}"].size == -(-graph.tensors[tensor].size // 8)
+            assert spans[f"act:{tensor}"].last < len(graph.ops)
+        assert bool(memory.masks) == (train != "all")
 
 
 def test_host_learns_the_bytes_of_the_reference(case):

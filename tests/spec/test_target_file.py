@@ -170,6 +170,8 @@ def test_a_part_inherits_from_its_core_what_it_does_not_say(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("[clock_mhz]", '[voltage_v]\nvalue = 300\nconfidence = "derived"\nsource = "x"\n[clock_mhz]', "at most 60 V"),
+        ('core = "cortex-m4"', 'core = "cortex-m99"', "stack_bytes is missing. No shipped core 'cortex-m99' tells it"),
         ("[clock_mhz]\nvalue = 100", "[clock_mhz]\nvalue = 130", "clock_mhz is faster than the part.*at most 120"),
         (
             "[flash.wait_states]\nvalue = 3",

@@ -21,6 +21,8 @@ OPTIONS = {
     OpKind.MEAN: "Reducer",
     OpKind.SOFTMAX: "Softmax",
     OpKind.LEAKY_RELU: "LeakyRelu",
+    OpKind.MAX_POOL_2D: "Pool2D",
+    OpKind.AVERAGE_POOL_2D: "Pool2D",
 }
 INT8, INT32 = 9, 2
 
@@ -119,7 +121,7 @@ def branched():
 
 
 def separable(bits=8):
-    """A depthwise and a transposed convolution, padding, a mean, and activations of their own."""
+    """A depthwise and a transposed convolution, padding, a difference, a mean, and activations of their own."""
     random, builder = np.random.default_rng(bits), ModelBuilder()
     same, valid, relu = {"padding": 0}, {"padding": 1}, {"fusedActivationFunction": 1}
     dilation = {"dilationHFactor": 1, "dilationWFactor": 1}
@@ -141,10 +143,12 @@ def separable(bits=8):
     shape = Quantised.constant(np.array((1, 10, 12, 3), np.int32))
     up = {**same, "strideH": 2, "strideW": 2}
     x = builder.op(OpKind.TRANSPOSE_CONV, [shape, weights((3, 3, 2, 4)), x], Quantised((1, 10, 12, 3), 0.03), **up)
-    x = builder.op(OpKind.HARD_SWISH, [x], Quantised((1, 10, 12, 3), 0.03, -100))
+    y = builder.op(OpKind.HARD_SWISH, [x], Quantised((1, 10, 12, 3), 0.03))
+    x = builder.op(OpKind.SUB, [x, y], Quantised((1, 10, 12, 3), 0.03), fusedActivationFunction=0)
     x = builder.op(OpKind.MEAN, [x, Quantised.constant(np.array([1, 2], np.int32))], Quantised((1, 3), 0.01))
     dense = {"fusedActivationFunction": 0}
     x = builder.op(OpKind.FULLY_CONNECTED, [x, weights((4, 3))], Quantised((1, 4), 0.02), **dense)
+    x = builder.op(OpKind.SOFTMAX, [x], Quantised((1, 4), 1 / 256, -128), beta=1.0)
     graph = read_graph(builder.model(source, x))
     layers = tuple(LayerTraining(op.name, bits) for op in graph.ops if op.has_weights)
     return dataclasses.replace(graph, training=TrainingMetadata(layers))

@@ -12,13 +12,17 @@ import tensorflow as tf
 
 import rct_tflite as rct
 import rct_tflite.training
+from rct_tflite.energy.step_energy import step_energy
 from rct_tflite.errors import QuantizationError, RecipeError
 from rct_tflite.spec.quantization import top
 from rct_tflite.spec.recipe import Rule
 from rct_tflite.spec.run_log import read_run_log
+from rct_tflite.spec.target_file import find_target
 from rct_tflite.training.callback import starting_rate
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
+from rct_tflite.training.macs import macs_per_sample
 from rct_tflite.training.memory import ParameterBytes, parameter_bytes
+from rct_tflite.training.records import work_of
 from tests.training.conftest import compiled, integers, same, small_model
 
 import keras  # isort: skip
@@ -124,6 +128,47 @@ def test_the_budget_holds_at_every_moment(samples, monkeypatch, mode):
     assert len(sizes) > start + 3  # bits changed hands after the start
     assert max(sizes[start:]) <= budget
     assert int(model.integer_weights[2].bits) == 12
+
+
+@pytest.mark.parametrize("mode", ["step", "jump"])
+def test_the_budget_of_joules_holds_at_every_moment(samples, monkeypatch, mode):
+    model = compiled(rct.quantize(small_model(), rct.Recipe(bits=8, max_bits=12)), run_eagerly=True)
+    step, joules, set_bits = step_energy(find_target("stm32l4r5")), [], IntegerWeight.set_bits
+
+    def now():
+        return step.joules(work_of(model.integer_weights, macs_per_sample(model)))
+
+    def observed(weight, width):
+        set_bits(weight, width)
+        joules.append(now())
+
+    budget = 0.95 * now()
+    settings = {"budget_joules": budget, "target": "stm32l4r5", "mode": mode, "interval": 2}
+    callback = rct.RCTCallback({"dense": 1e4, "*": 0.1}, {"*": 1e6}, **settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(IntegerWeight, "set_bits", observed)
+        _, history = fit(samples, callback, model=model, epochs=4)
+    start = next(index for index, energy in enumerate(joules) if energy <= budget)
+    assert len(joules) > start + 2  # bits changed hands after the start
+    assert max(joules[start:]) <= budget
+    assert int(model.integer_weights[2].bits) == 12
+    assert history["step_joules/bits-product"][-1] == pytest.approx(now())
+
+
+def test_a_budget_of_joules_that_cannot_be_kept(samples):
+    with pytest.raises(RecipeError, match=r"budget_joules of at least \S+, for conv1 90 x 2 bits.*Received"):
+        fit(samples, rct.RCTCallback(budget_joules=1e-12, target="stm32l4r5"))
+    with pytest.raises(RecipeError, match="rct-tflite targets"):
+        rct.RCTCallback(budget_joules=1e-6)
+
+
+def test_a_budget_of_joules_needs_known_shapes():
+    inputs = keras.Input((None, 3))
+    model = rct.quantize(keras.Model(inputs, keras.layers.Conv1D(2, 2)(inputs)))
+    model.compile(rct.optimizers.SGD(0.1), "mse")
+    callback = rct.RCTCallback(budget_joules=1.0, target="stm32l4r5")
+    with pytest.raises(RecipeError, match="unknown number of multiply-accumulates"):
+        model.fit(np.zeros((2, 5, 3)), np.zeros((2, 4, 2)), verbose=0, callbacks=[callback])
 
 
 def test_a_budget_that_cannot_hold_the_model(samples):
@@ -328,7 +373,8 @@ def test_parameter_bytes():
     [{"t_min": 4.0, "t_max": 1.0}, {"t_min": 1.0, "t_max": 3.9}, {"t_min": 0.0}, {"t_min": 1.0, "t_max": float("nan")},
      {"t_min": {"conv*": -1.0}}, {"t_min": {"conv*": 2.0}, "t_max": 7.0}, {"min_bits": 1}, {"max_bits": 17},
      {"min_bits": 7, "max_bits": 6}, {"interval": 0}, {"average": 1.0}, {"average": -0.1}, {"freeze_after": -1},
-     {"max_saturated": 0.0}, {"budget_bytes": 0}, {"mode": "leap"}, {"log": "run.txt"}],
+     {"max_saturated": 0.0}, {"budget_bytes": 0}, {"budget_joules": -1.0, "target": "stm32l4r5"},
+     {"mode": "leap"}, {"log": "run.txt"}],
     ids=str,
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(settings):

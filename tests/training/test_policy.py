@@ -166,6 +166,39 @@ def test_decisions_end_even_with_a_faulty_threshold_of_the_payers(mode, hysteres
         BitPolicy(mode, budget).decide(states)
 
 
+def joules_of(states, widths):
+    return sum(s.joules[bits] for s, bits in zip(states, widths, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["step", "jump"])
+def test_never_above_either_budget(mode):
+    random = np.random.default_rng(11)
+    for _ in range(CASES):
+        states = random_states(random)
+        fixed = random.uniform(0, 1)
+        states = [
+            dataclasses.replace(s, joules=tuple(fixed + cost * bits for bits in range(17)))
+            for s, cost in zip(states, random.uniform(0, 1, len(states)), strict=True)
+        ]
+        least = joules_of(states, [s.bits if s.frozen else s.min_bits for s in states])
+        budget = least * random.uniform(1, 2) + 1e-9
+        policy = BitPolicy(mode, random_budget(random, states), budget)
+        for widths in (policy.fit(states), policy.decide(states)):
+            assert joules_of(states, widths) <= budget
+            assert total_bytes(states, widths) <= policy.budget_bytes
+
+
+def test_joules_decide_who_pays():
+    """Two layers as rich as each other: the bit goes where the poor one's fits."""
+    cheap = tuple(1.0 * bits for bits in range(17))
+    poor = state(4, gavg=0.3, name="poor", joules=cheap)
+    rich = state(8, gavg=8.0, name="rich", joules=cheap, thresholds=Thresholds(1.0, 64.0))
+    assert BitPolicy().decide([poor, rich]) == (5, 8)
+    assert BitPolicy(budget_joules=12.0).decide([poor, rich]) == (5, 7)
+    with pytest.raises(RecipeError, match=r"budget_joules of at least 4\.002, for .*Received: budget_joules=3\.9"):
+        BitPolicy(budget_joules=3.9).fit([poor, rich])
+
+
 @pytest.mark.parametrize(
     ("states", "budget", "expected"),
     [
@@ -238,7 +271,9 @@ def test_a_factor_of_four_in_decimals_is_one():
     assert all(Thresholds(t / 10, 4 * t / 10).t_max for t in range(1, 100))
 
 
-@pytest.mark.parametrize("settings", [{"mode": "leap"}, {"budget_bytes": 0}, {"budget_bytes": -5}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"mode": "leap"}, {"budget_bytes": 0}, {"budget_bytes": -5}, {"budget_joules": 0.0}], ids=str
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(RecipeError, match="Received"):
         BitPolicy(**settings)

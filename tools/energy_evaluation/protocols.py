@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,43 +10,19 @@ import numpy as np
 
 from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.shrinkage import DEVIATIONS_90, LogNormal, Measurements, around, fit, predict
-from rct_tflite.energy.transfer import EVERYWHERE, Effect, Effects, Setting
 from tools.energy_evaluation import layers as shapes
+from tools.energy_evaluation.carrying import (
+    CYCLES,
+    POWER,
+    Carrier,
+    Hidden,
+    model_on_part,
+    ran_elsewhere,
+    same_point,
+    whole_part,
+)
 from tools.energy_evaluation.defaults import default_mw_per_mhz
 from tools.energy_evaluation.table import BENCHMARKS, Layer, Row
-
-CYCLE_EFFECTS = (
-    Effect(EVERYWHERE, 2.0),
-    Effect("core", 0.5),
-    Effect("part", 0.15),
-    Effect("library", 0.3),
-    Effect("family", 0.3),
-    Effect("kernels", 0.3),
-    Effect("placed", 0.1),
-    Effect("setup", 0.03),
-    Effect(EVERYWHERE, 0.3, by_model=True),
-    Effect("core", 0.1, by_model=True),
-    Effect("part", 0.05, by_model=True),
-    Effect("library", 0.15, by_model=True),
-    Effect("family", 0.15, by_model=True),
-    Effect("kernels", 0.15, by_model=True),
-    Effect("placed", 0.06, by_model=True),
-    Effect("setup", 0.01, by_model=True),
-)
-"""Of the cycles per MAC. Round numbers, chosen once and not fitted: halving or doubling any of those by model moves
-the median of the calibrated estimate between 3 and 5 %."""
-
-POWER_EFFECTS = (
-    Effect(EVERYWHERE, 1.5),
-    Effect("part", 0.15),
-    Effect("setup", 0.1),
-    Effect(EVERYWHERE, 0.03, by_model=True),
-    Effect("core", 0.02, by_model=True),
-    Effect("part", 0.03, by_model=True),
-    Effect("family", 0.02, by_model=True),
-    Effect("setup", 0.04, by_model=True),
-)
-"""Of the power per MHz: nearly one number for each board."""
 
 OTHER_BENCHMARKS = 3
 """Points of the same board and stack that calibration needs."""
@@ -85,30 +61,6 @@ class Point:
         return self.estimate.low <= self.truth <= self.estimate.high
 
 
-Hidden = Callable[[Row, Row], bool]
-"""Whether a row must not be seen when another one is asked."""
-
-
-def same_point(row: Row, asked: Row) -> bool:
-    """The point itself."""
-    return row.setup == asked.setup and row.benchmark == asked.benchmark
-
-
-def model_on_part(row: Row, asked: Row) -> bool:
-    """The model on this part, by whomever and with whatever stack."""
-    return row.part == asked.part and row.benchmark == asked.benchmark
-
-
-def model_anywhere(row: Row, asked: Row) -> bool:
-    """The model on any part."""
-    return row.benchmark == asked.benchmark
-
-
-def whole_part(row: Row, asked: Row) -> bool:
-    """Everything on this part."""
-    return row.part == asked.part
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The published tables, and the estimates that they allow.
@@ -132,10 +84,7 @@ class Evaluation:
     @cached_property
     def elsewhere(self) -> tuple[Row, ...]:
         """Those of `asked` whose stack also ran on another part."""
-        parts: dict[str, set[str]] = {}
-        for row in self.rows:
-            parts.setdefault(row.family, set()).add(row.part)
-        return tuple(row for row in self.asked if len(parts[row.family]) > 1)
+        return tuple(row for row in self.asked if ran_elsewhere(self.rows, row))
 
     def by_macs(self) -> list[Point]:
         """Energy proportional to MACs, fitted on the other benchmarks of the board: what one does without a model."""
@@ -143,7 +92,11 @@ class Evaluation:
 
     def by_power(self) -> list[Point]:
         """Power known from the other benchmarks of the board, latency measured."""
-        return [_point(r, self._power(r, same_point).scaled(r.cycles / NJ_PER_UJ)) for r in self.asked]
+        carrier = self._carriers[1]
+        return [
+            _point(row, carrier.predict(row, same_point, like=same_point).scaled(row.cycles / NJ_PER_UJ))
+            for row in self.asked
+        ]
 
     def calibrated(self, hidden: Hidden = model_on_part) -> list[Point]:
         """Neither power nor latency of the asked model is known; the board's other benchmarks are."""
@@ -153,7 +106,7 @@ class Evaluation:
         """Nothing was ever measured on the part: its data sheet, and cycles of other parts."""
         points = []
         for row in self.asked:
-            power = default_mw_per_mhz(row)
+            power = default_mw_per_mhz(row, self.asked)
             if power is not None:
                 cycles = self._cycles(row, whole_part)
                 points.append(_point(row, _product(cycles, power).scaled(1 / NJ_PER_UJ)))
@@ -181,20 +134,20 @@ class Evaluation:
         return float(np.exp(np.mean([math.log((r.energy_uj or 1.0) / self._macs(r)) for r in others])))
 
     @cached_property
-    def _likeness(self) -> shapes.Array:
-        return shapes.likeness(self.shapes, BENCHMARKS)
+    def _carriers(self) -> tuple[Carrier, Carrier]:
+        """Carry cycles per MAC, and mW per MHz."""
+        likeness = shapes.likeness(self.shapes, BENCHMARKS)
+        with_energy = tuple(row for row in self.rows if row.energy_uj is not None)
+        cycles = np.array([row.cycles / self._macs(row) for row in self.rows])
+        power = np.array([row.power_mw / row.clock_mhz for row in with_energy])
+        return Carrier(CYCLES, likeness, self.rows, cycles), Carrier(POWER, likeness, with_energy, power)
 
     def _power(self, asked: Row, hidden: Hidden) -> Interval:
         """Returns mW per MHz."""
-        known = [row for row in self.rows if row.energy_uj is not None and not hidden(row, asked)]
-        costs = np.array([row.power_mw / row.clock_mhz for row in known])
-        return Effects(POWER_EFFECTS, self._likeness).predict([_setting(r) for r in known], costs, _setting(asked))
+        return self._carriers[1].predict(asked, hidden)
 
     def _cycles(self, asked: Row, hidden: Hidden) -> Interval:
-        known = [row for row in self.rows if not hidden(row, asked)]
-        costs = np.array([row.cycles / self._macs(row) for row in known])
-        effects = Effects(CYCLE_EFFECTS, self._likeness)
-        return effects.predict([_setting(r) for r in known], costs, _setting(asked)).scaled(self._macs(asked))
+        return self._carriers[0].predict(asked, hidden).scaled(self._macs(asked))
 
     def _energy(self, asked: Row, hidden: Hidden) -> Interval:
         layers = self._other_layers(asked.part, asked.kernels, asked.benchmark)
@@ -243,19 +196,6 @@ class Evaluation:
         prior = LogNormal(start.mean, each**2 * np.eye(len(start.mean)) + common**2)
         totals = [row for row in self.asked if row.setup == asked.setup and row.benchmark != asked.benchmark]
         return fit(prior, self._measurements([], totals))
-
-
-def _setting(row: Row) -> Setting:
-    labels = (
-        ("core", row.core),
-        ("part", row.part),
-        ("library", row.library),
-        ("family", row.family),
-        ("kernels", row.kernels),
-        ("placed", f"{row.part} {row.kernels}"),
-        ("setup", row.setup),
-    )
-    return Setting(labels, BENCHMARKS.index(row.benchmark))
 
 
 def _point(row: Row, estimate: Interval) -> Point:

@@ -2,9 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+# Small matrices: threads of the linear algebra only wait for each other. Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -12,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # tools/ is no part of the installed package
 
 from rct_tflite.errors import RCTError  # noqa: E402
-from tools.energy_evaluation.protocols import Evaluation, Point, model_anywhere  # noqa: E402
+from tools.energy_evaluation.carrying import model_anywhere  # noqa: E402
+from tools.energy_evaluation.protocols import Evaluation, Point  # noqa: E402
 from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "energy"
@@ -115,8 +120,8 @@ def table(results: list[Measured]) -> str:
         limits = ", ".join(f"{name} {getattr(bar, name):g}" for name in names if getattr(bar, name))
         verdict = f"{limits}: {'missed: ' + ', '.join(result.missed) if result.missed else 'reached'}" if limits else ""
         lines.append(
-            f"{bar.name:<15} {len(result.points):>6} {figures['median']:>6.1f}% {figures['p90']:>5.0f}% "
-            f"{figures['worst']:>5.0f}% {figures['factor']:>7.2f} {figures['covered']:>7.0f}%  {verdict}".rstrip()
+            f"{bar.name:<15} {len(result.points):>6} {figures['median']:>6.1f}% {figures['p90']:>5.1f}% "
+            f"{figures['worst']:>5.1f}% {figures['factor']:>7.2f} {figures['covered']:>7.0f}%  {verdict}".rstrip()
         )
     lines += ["", *(f"{result.bar.name.strip():<13} {result.bar.question}" for result in results)]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rct_tflite.energy.calibration.fit import Coefficient, Fit, Observation, Point, fit_target
 from rct_tflite.energy.calibration.phases import Measurement, PhaseMeasurement, find_phases
 from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, Phase, Schedule
-from rct_tflite.energy.calibration.trace import Trace, Workload, without_zero
+from rct_tflite.energy.calibration.trace import Trace, Workload, negative_notes, without_zero
 from rct_tflite.errors import DataError
 from rct_tflite.spec.target import Quantity, Target
 
@@ -72,7 +72,8 @@ def calibrate_trace(target: Target, schedule: Schedule, trace: Trace, options: T
     Raises:
         DataError: If the trace does not show the benchmark, or contradicts itself or the target.
     """
-    measured = find_phases(without_zero(trace, options.zero_s), schedule, options.input_bit, options.use_marks)
+    trace = without_zero(trace, options.zero_s)
+    measured = find_phases(trace, schedule, options.input_bit, options.use_marks)
     found = {phase.name: phase for phase in schedule.phases}
     computing = [phase for phase in measured.phases if found[phase.name].kind == COMPUTE]
     observations = [_observation(found[phase.name], phase, measured) for phase in computing]
@@ -87,7 +88,7 @@ def calibrate_trace(target: Target, schedule: Schedule, trace: Trace, options: T
     if trace.volts is not None:
         supply = Quantity(trace.volts, 0.99 * trace.volts, 1.01 * trace.volts, "measured", source)
         more.append(Coefficient("voltage_v", supply, 1.0))
-    notes = [*measured.notes]
+    notes = [*negative_notes(trace), *measured.notes]
     if abs(fit.drift) >= FAR_OFF / 10:
         notes.append(f"the meter's gain drifts by {fit.drift:+.1%} over the benchmark: taken off")
     return _calibration(fit, more, source, schedule.clock_mhz, measured.sleep_w * 1e3, notes)

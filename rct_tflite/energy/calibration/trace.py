@@ -14,6 +14,8 @@ GAP_INTERVALS = 1.5
 """A step of the time that is longer than so many sample intervals is a gap: samples were lost."""
 NEGATIVE_SHARE = 0.25
 """A meter's noise around nothing is negative half of the time; a board that draws current is not."""
+NEGATIVE_CHARGE = 0.01
+"""Part of what flows that may be negative before a person is told: noise around a deep sleep is far less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +142,21 @@ def without_zero(trace: Trace, zero_s: float) -> Trace:
     negative = float(np.mean(trace.power_w < 0))
     if negative > NEGATIVE_SHARE or trace.power_w.mean() <= 0:
         raise DataError(
-            f"Currents of {trace.source} are negative. Expected a board that draws current. "
+            f"Currents of {trace.source} are negative or nothing. Expected a board that draws current. "
             f"Received: {negative:.0%} of the samples below 0, mean power {trace.power_w.mean() * 1e3:.4g} mW. "
             "Swap the meter's leads, or record its zero with the board disconnected and give --zero SECONDS."
         )
     return trace
+
+
+def negative_notes(trace: Trace) -> list[str]:
+    """Returns what a person should know of negative samples: they may be real, such as charge that flows back."""
+    below = trace.power_w < 0
+    flows = float(np.abs(trace.power_w).sum())
+    share = -float(trace.power_w[below].sum()) / flows if flows > 0 else 0.0
+    if share <= NEGATIVE_CHARGE:
+        return []
+    return [f"{below.mean():.1%} of the samples are negative, {share:.1%} of what flows: taken as they are"]
 
 
 def gaps(trace: Trace) -> npt.NDArray[np.intp]:

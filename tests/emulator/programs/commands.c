@@ -7,7 +7,8 @@
 #define STACK_BYTES 512u
 #define NO_MEMORY   0xF0000000u
 
-extern const uint8_t rct_flash_origin[]; /* linker script */
+/* Linker script. */
+extern const uint8_t rct_flash_origin[], rct_flash_end[], rct_bss_end[];
 
 static uint8_t bytes[MAX_BYTES];
 static int32_t table[16] = {1, -1, 2, -2, 3, -3, 5, -5, 7, -7, 11, -11, 13, -13, 17, -17};
@@ -123,6 +124,12 @@ int main(void)
             break;
         case 'l':
             status = load_from(NO_MEMORY);
+            break;
+        case 'f':
+            status = load_from((uintptr_t)rct_flash_end - 64u);
+            break;
+        case 'b':
+            status = load_from((uintptr_t)rct_bss_end + 64u);
             break;
         case 'z':
             status = store_to((uintptr_t)rct_flash_origin + 0x1000u);

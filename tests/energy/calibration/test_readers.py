@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rct_tflite.energy.calibration.formats import find_format, read_measurement
-from rct_tflite.energy.calibration.trace import Trace, gaps, without_zero
+from rct_tflite.energy.calibration.trace import Trace, gaps, negative_notes, without_zero
 from rct_tflite.errors import DataError
 from tests.energy.calibration import synthetic
 
@@ -186,6 +186,16 @@ def test_gaps_zero_and_negative_currents():
         without_zero(Trace(TRACE.time_s, -TRACE.power_w, None, "x"), 0.0)
     with pytest.raises(DataError, match="too short"):
         without_zero(offset, 10.0)
+    with pytest.raises(DataError, match="or nothing"):
+        without_zero(Trace(TRACE.time_s, 0 * TRACE.power_w, None, "x"), 0.0)
+
+
+@pytest.mark.parametrize(("every", "told"), [(50, ["2.0% of the samples are negative, 2.0% of what flows"]), (500, [])])
+def test_some_negative_samples_are_told(every, told):
+    power = np.full(1000, 0.03)
+    power[::every] *= -1
+    notes = negative_notes(Trace(np.arange(1000) / 1e3, power, None, "x"))
+    assert [note.partition(":")[0] for note in notes] == told
 
 
 def test_ten_million_samples_are_no_loop(tmp_path):

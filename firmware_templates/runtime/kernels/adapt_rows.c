@@ -1,0 +1,252 @@
+/* Where the parameters of a layer lie, and their repacking in place (ARITHMETIC.md 10). */
+#include "adapt.h"
+#include "integers.h"
+#include "pack.h"
+#include "random.h"
+
+#define OCTAVE_GAIN 512 /* what an octave adds to a gain: to the sums, and to their exponent */
+
+/* ---- places ------------------------------------------------------------------------------------------ */
+
+const rct_weights_t *rct_exported(const rct_adapted_layer_t *layer)
+{
+    return layer->conv_2d ? &layer->conv_2d->weights : &layer->fully_connected->weights;
+}
+
+uint32_t rct_room(const rct_weights_t *weights, int32_t bits)
+{
+    return (weights->channels * rct_row_bytes(weights, bits) + 3u) / 4u * 4u;
+}
+
+static uint32_t header_bytes(const rct_adaptation_t *adaptation)
+{
+    return (2u * adaptation->count + 3u) / 4u * 4u;
+}
+
+static uint32_t layer_bytes(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
+    return rct_room(weights, rct_bits_of(adaptation, layer)) + 4u * weights->channels;
+}
+
+uint8_t *rct_rows_of(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    uint32_t place = header_bytes(adaptation);
+    for (int32_t i = 0; i < layer; i++) {
+        place += layer_bytes(adaptation, i);
+    }
+    return &adaptation->parameters[place];
+}
+
+int32_t *rct_bias_of(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    const uint32_t room = rct_room(rct_exported(&adaptation->layers[layer]), rct_bits_of(adaptation, layer));
+    return (int32_t *)(void *)(rct_rows_of(adaptation, layer) + room);
+}
+
+/* ---- binding ----------------------------------------------------------------------------------------- */
+
+static void bind_weights(const rct_adaptation_t *adaptation, int32_t layer, rct_weights_t *weights)
+{
+    const int32_t bits = rct_bits_of(adaptation, layer);
+    weights->rows = rct_rows_of(adaptation, layer);
+    weights->bias = rct_bias_of(adaptation, layer);
+    weights->row_bytes = (uint16_t)rct_row_bytes(weights, bits);
+    weights->bits = (uint8_t)bits;
+}
+
+/* Copies the op of a layer; returns its weights, bound. */
+static rct_weights_t *bind_op(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_op_t *op)
+{
+    const rct_adapted_layer_t *exported = &adaptation->layers[layer];
+    rct_weights_t *weights = &op->fully_connected.weights;
+    if (exported->conv_2d) {
+        op->conv_2d = *exported->conv_2d;
+        weights = &op->conv_2d.weights;
+    } else {
+        op->fully_connected = *exported->fully_connected;
+    }
+    bind_weights(adaptation, layer, weights);
+    return weights;
+}
+
+const rct_bound_op_t *rct_bind(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_op_t *op)
+{
+    const int32_t channels = bind_op(adaptation, layer, op)->channels;
+    const int32_t octave = rct_octave_of(adaptation, layer);
+    rct_requant_t *requant =
+        adaptation->layers[layer].conv_2d ? &op->conv_2d.requant : &op->fully_connected.requant;
+    for (int32_t i = 0; i < (requant->per_channel ? channels : 1); i++) {
+        adaptation->shifts[i] = (int8_t)(requant->shift[i] + octave);
+    }
+    requant->shift = adaptation->shifts;
+    return op;
+}
+
+void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound)
+{
+    bind_op(adaptation, layer, &bound->op);
+    bound->grad = *adaptation->layers[layer].grad;
+    bound->learn = *bound->grad.learn;
+    bound->grad.learn = &bound->learn;
+    bound->learn.rows = rct_rows_of(adaptation, layer);
+    bound->learn.bias = rct_bias_of(adaptation, layer);
+    bound->octave = rct_octave_of(adaptation, layer);
+    bound->asked = &adaptation->widths[layer].asked;
+}
+
+/* ---- repacking --------------------------------------------------------------------------------------- */
+
+/* Zeros behind the last weight of a row. */
+static void clear_end_of_row(uint8_t *row, int32_t depth, int32_t bits)
+{
+    const int32_t used = depth * bits % 8;
+    if (used != 0) {
+        row[depth * bits / 8] &= (uint8_t)((1u << used) - 1u);
+    }
+}
+
+/* Moves all that lies behind `from`, up to `end`, by a number of bytes, and fills with zeros what it leaves
+ * behind at the end. */
+static void move_tail(uint8_t *from, uint8_t *end, int32_t distance)
+{
+    if (distance > 0) {
+        for (uint8_t *byte = end; byte > from; byte--) {
+            byte[distance - 1] = byte[-1];
+        }
+        return;
+    }
+    for (uint8_t *byte = from; byte < end; byte++) {
+        byte[distance] = *byte;
+    }
+    for (int32_t i = distance; i < 0; i++) {
+        end[i] = 0;
+    }
+}
+
+static void set_header(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, int32_t octaves)
+{
+    const rct_gain_t *known = adaptation->layers[layer].grad->gain;
+    if (known && *known != RCT_GAIN_UNSET) {
+        *adaptation->layers[layer].grad->gain -= OCTAVE_GAIN * octaves;
+    }
+    adaptation->parameters[2 * layer] = (uint8_t)bits;
+    adaptation->parameters[2 * layer + 1] = (uint8_t)(rct_octave_of(adaptation, layer) + octaves);
+}
+
+bool rct_can_double(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    const rct_adapted_layer_t *exported = &adaptation->layers[layer];
+    const int32_t *bias = rct_bias_of(adaptation, layer);
+    bool fits = rct_octave_of(adaptation, layer) > exported->lowest_octave;
+    for (int32_t i = 0; fits && i < rct_exported(exported)->channels; i++) {
+        fits = rct_magnitude(bias[i]) <= exported->grad->learn->bias_limit >> 1;
+    }
+    return fits;
+}
+
+void rct_double(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
+    const int32_t old_bits = rct_bits_of(adaptation, layer), bits = old_bits + 1;
+    const uint32_t old_bytes = rct_row_bytes(weights, old_bits), bytes = rct_row_bytes(weights, bits);
+    const uint32_t old_room = rct_room(weights, old_bits), room = rct_room(weights, bits);
+    uint8_t *rows = rct_rows_of(adaptation, layer);
+    move_tail(rows + old_room, rct_rows_of(adaptation, adaptation->count), (int32_t)(room - old_room));
+    /* From the last weight on: none moves to where another one waits. */
+    for (uint32_t channel = weights->channels; channel-- > 0;) {
+        for (int32_t i = weights->depth - 1; i >= 0; i--) {
+            const int32_t weight = rct_read_weight(&rows[channel * old_bytes], i, old_bits);
+            rct_write_weight(&rows[channel * bytes], i, bits, 2 * weight);
+        }
+        clear_end_of_row(&rows[channel * bytes], weights->depth, bits);
+    }
+    for (uint32_t i = weights->channels * bytes; i < room; i++) {
+        rows[i] = 0;
+    }
+    set_header(adaptation, layer, bits, -1);
+    int32_t *bias = rct_bias_of(adaptation, layer);
+    for (int32_t i = 0; i < weights->channels; i++) {
+        bias[i] *= 2;
+    }
+    adaptation->widths[layer].gavg *= 2;
+}
+
+/* Half of a value: an odd one draws its direction, or goes to the even neighbour. */
+static int32_t halved(int32_t value, bool stochastic, uint32_t *random)
+{
+    if (value % 2 == 0) {
+        return value / 2;
+    }
+    if (!stochastic) {
+        return (value + ((value >> 1) & 1)) >> 1;
+    }
+    *random = rct_random(*random);
+    return (value >> 1) + (int32_t)(*random >> 31);
+}
+
+void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, rct_backward_t *backward)
+{
+    const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
+    const int32_t old_bits = rct_bits_of(adaptation, layer), top = (1 << (bits - 1)) - 1;
+    const uint32_t old_bytes = rct_row_bytes(weights, old_bits), bytes = rct_row_bytes(weights, bits);
+    const uint32_t old_room = rct_room(weights, old_bits), room = rct_room(weights, bits);
+    uint8_t *rows = rct_rows_of(adaptation, layer);
+    for (uint32_t channel = 0; channel < weights->channels; channel++) {
+        for (int32_t i = 0; i < weights->depth; i++) {
+            const int32_t weight = rct_read_weight(&rows[channel * old_bytes], i, old_bits);
+            const int32_t half = halved(weight, adaptation->stochastic, &backward->random);
+            rct_write_weight(&rows[channel * bytes], i, bits, rct_clamp(half, -top, top));
+        }
+        clear_end_of_row(&rows[channel * bytes], weights->depth, bits);
+    }
+    for (uint32_t i = weights->channels * bytes; i < room; i++) {
+        rows[i] = 0;
+    }
+    move_tail(rows + old_room, rct_rows_of(adaptation, adaptation->count), (int32_t)room - (int32_t)old_room);
+    set_header(adaptation, layer, bits, 1);
+    int32_t *bias = rct_bias_of(adaptation, layer);
+    for (int32_t i = 0; i < weights->channels; i++) {
+        bias[i] = halved(bias[i], adaptation->stochastic, &backward->random);
+    }
+    adaptation->widths[layer].gavg /= 2;
+}
+
+/* ---- the block as a whole ---------------------------------------------------------------------------- */
+
+void rct_adapt_reset(const rct_adaptation_t *adaptation)
+{
+    for (uint32_t i = 0; i < adaptation->parameter_bytes; i++) {
+        adaptation->parameters[i] = 0;
+    }
+    for (int32_t i = 0; i < adaptation->count; i++) {
+        const rct_weights_t *exported = rct_exported(&adaptation->layers[i]);
+        adaptation->parameters[2 * i] = exported->bits;
+        adaptation->widths[i].asked = 0;
+        adaptation->widths[i].gavg = 0;
+        uint8_t *rows = rct_rows_of(adaptation, i);
+        for (uint32_t k = 0; k < (uint32_t)exported->channels * exported->row_bytes; k++) {
+            rows[k] = exported->rows[k];
+        }
+        int32_t *bias = rct_bias_of(adaptation, i);
+        for (int32_t channel = 0; channel < exported->channels; channel++) {
+            bias[channel] = exported->bias[channel];
+        }
+    }
+    *adaptation->steps = 0;
+}
+
+bool rct_adapt_is_sound(const rct_adaptation_t *adaptation)
+{
+    uint32_t room = 0;
+    for (int32_t i = 0; i < adaptation->count; i++) {
+        const rct_adapted_layer_t *layer = &adaptation->layers[i];
+        const int32_t bits = rct_bits_of(adaptation, i), octave = rct_octave_of(adaptation, i);
+        if (bits < layer->min_bits || bits > layer->max_bits || octave < layer->lowest_octave ||
+            octave > layer->highest_octave) {
+            return false;
+        }
+        room += rct_room(rct_exported(layer), bits);
+    }
+    return room <= adaptation->budget_bytes;
+}

@@ -1,0 +1,91 @@
+"""What learns, as `rct-tflite export` takes it."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rct_tflite.cli.main import cli
+from rct_tflite.firmware.manifest import read_project
+from rct_tflite.tflite.reader import read_graph
+from tests.tflite.networks import Stack
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small `.tflite` of ours: input 6x6x2, 3 classes."""
+    from rct_tflite.export.tflite_export import export_tflite
+    from rct_tflite.spec.graph import TrainingMetadata
+
+    path = tmp_path_factory.mktemp("model") / "net.tflite"
+    network = Stack(0, (6, 6, 2)).conv(4, 3).flatten().dense(3).network()
+    path.write_bytes(export_tflite(network, TrainingMetadata()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    path = tmp_path_factory.mktemp("samples") / "mine.npz"
+    random = np.random.default_rng(0)
+    np.savez(path, x=random.random((9, 6, 6, 2), np.float32), y=np.arange(9) % 3)
+    return path
+
+
+def export(model, out, *options):
+    arguments = ["export", model, "--target", "cortex-m7", "--out", out, *options]
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_a_search_is_printed_and_kept(model, samples, tmp_path):
+    done = export(model, tmp_path / "out", "--train", "auto", "--ram", "4K", "--samples", samples)
+    assert done.exit_code == 0, done.output
+    assert "learning rate * squared gradient" in done.output
+    assert "last:1" in done.output
+    search = json.loads((tmp_path / "out" / "manifest.json").read_text())["search"]
+    best = next(row for row in search["candidates"] if row["name"] == search["best"])
+    plan = read_project(tmp_path / "out").plan
+    assert best["ram"] <= search["limits"]["ram"] == 4096
+    assert plan.trained == tuple(best["trained"])
+    assert {part.op: list(part.channels) for part in plan.partial} == best["partial"]
+
+
+def test_parts_of_layers_come_back_from_the_folder(model, samples, tmp_path):
+    names = [op.name for op in read_graph(model).ops if op.has_weights]
+    done = export(model, tmp_path / "out", "--train", f"{names[0]}:2,{names[1]}:bias", "--samples", samples, "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.output)
+    plan = read_project(tmp_path / "out").plan
+    assert {part.op: list(part.channels) for part in plan.partial} == printed["partial"]
+    assert [len(channels) for channels in printed["partial"].values()] == [2, 0]
+    assert printed["ram_bytes"]["inference_alone"] < printed["ram_bytes"]["total"]
+
+
+def test_nothing_learns(model, tmp_path):
+    done = export(model, tmp_path / "out", "--train", "none")
+    assert done.exit_code == 0, done.output
+    assert "learns    nothing" in done.output
+    assert read_project(tmp_path / "out").plan.trained == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--train", "auto"), "Expected --samples"),
+        (("--ram", "64K"), "Limits are for a search"),
+        (("--train", "auto", "--ram", "1K", "--samples", "SAMPLES"), "--ram 1024, where"),
+        (("--train", "dens"), "Cannot choose what learns"),
+    ],
+)
+def test_what_cannot_be(model, samples, tmp_path, options, expected):
+    done = export(model, tmp_path / "out", *(samples if option == "SAMPLES" else option for option in options))
+    assert done.exit_code == 1
+    assert expected in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", ["0", "-4", "4.5K", "lots", "K"])
+def test_sizes_that_are_none(model, tmp_path, size):
+    done = export(model, tmp_path / "out", "--train", "auto", "--ram", size)
+    assert done.exit_code == 2
+    assert "expected a number of bytes such as 65536 or 64K" in done.output

@@ -1,0 +1,216 @@
+"""Few rows that cover networks, bits, roundings, losses and plans; places that learn them; guarded memory."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rct_tflite.device.protocol import Command, Request
+from rct_tflite.emulator import available_emulators
+from rct_tflite.firmware.build import INCLUDE_FOLDERS, project_sources
+from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, write_firmware
+from rct_tflite.firmware.samples import Samples
+from rct_tflite.firmware.session import Runner, emulated_runner, exchange, host_runner, lessons_of
+from rct_tflite.firmware.toolchain import HOST, find_toolchain
+from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.planning.selection import select
+from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.trainer import ReferenceTrainer
+from rct_tflite.spec.graph import Activation, Graph
+from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.target_file import find_target
+from rct_tflite.spec.training_plan import Loss
+from tests.firmware.conftest import mixed
+from tests.graphs import GraphBuilder
+from tests.tflite.one_op import branched, separable
+
+STEPS = 100
+LEARNING_RATE = 0.05
+STOCHASTIC, TRUNCATE = Rounding.STOCHASTIC, Rounding.TRUNCATE
+
+
+def dense(bits, per_channel=False):
+    builder = GraphBuilder((19,)).dense(9, Activation.RELU, bits, per_channel)
+    return builder.dense(7, Activation.RELU6, bits, per_channel).dense(5, Activation.NONE, bits, per_channel).graph()
+
+
+def conv(bits, per_channel=False):
+    quantised = {"bits": bits, "per_channel": per_channel}
+    builder = GraphBuilder((6, 5, 2)).conv(5, **quantised).max_pool(2, 1).conv(6, stride=2, **quantised)
+    return builder.reshape(36).dense(4, Activation.NONE, **quantised).graph()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is learnt; `train` is as users write it, with `{0}` for the first layer that can learn, and so on."""
+
+    graph: Graph
+    train: str
+    rounding: Rounding
+    loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
+    error_bits: int = 8
+
+
+ROWS = {
+    "dense, 8 bits": Row(dense(8), "all", STOCHASTIC),
+    "dense, 6 bits, per channel, first": Row(dense(6, True), "{0}", TRUNCATE),
+    "dense, 4 bits, first and last, squared": Row(dense(4), "{0},{2}", STOCHASTIC, Loss.MEAN_SQUARED_ERROR),
+    "dense, 8 bits, biases, sigmoid": Row(dense(8), "bias", TRUNCATE, Loss.SIGMOID_CROSS_ENTROPY),
+    "conv, 8 bits, per channel, last two": Row(conv(8, True), "last:2", TRUNCATE),
+    "conv, 5 bits, Huber": Row(conv(5), "all", STOCHASTIC, Loss.HUBER),
+    "conv, 8 bits, some channels": Row(conv(8), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
+    "mixed 3, 7, 5 and 2 bits, wide errors": Row(mixed(), "all", STOCHASTIC, error_bits=16),
+    "branches, 8 bits": Row(branched(), "all", TRUNCATE),
+    "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
+    "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
+    "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
+}
+
+
+class Lesson:
+    """A row with its samples and what the reference learns from them."""
+
+    def __init__(self, row: Row):
+        graph = self.graph = row.graph
+        names = [op.name for op in graph.ops if op.has_weights]
+        plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
+        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits)
+        self.memory = plan_memory(graph, self.plan)
+        random = np.random.default_rng(11)
+        inputs = random.integers(-128, 128, (STEPS, *graph.tensors[graph.input].shape[1:]), np.int8)
+        outputs = graph.tensors[graph.output].size
+        if row.loss.takes_class:
+            self.samples = Samples(inputs, random.integers(0, outputs, STEPS))
+        else:
+            self.samples = Samples(inputs, None, random.integers(-60, 60, (STEPS, outputs), np.int8))
+
+    @functools.cached_property
+    def learnt(self) -> bytes:
+        trainer = ReferenceTrainer(self.graph, self.plan)
+        before = trainer.parameter_block()
+        wanted = self.samples.targets if self.samples.labels is None else self.samples.labels.tolist()
+        for sample, label in zip(self.samples.inputs, wanted, strict=True):
+            trainer.step(sample, label)
+        assert trainer.parameter_block() != before
+        return trainer.parameter_block()
+
+    def write(self, folder: Path, core: str, memory: MemoryPlan) -> None:
+        target = find_target("cortex-m7" if core == HOST else core)
+        write_firmware(folder, self.graph, self.plan, memory, target, self.samples.inputs[:2])
+
+
+@functools.cache
+def lesson(name: str) -> Lesson:
+    return Lesson(ROWS[name])
+
+
+class Place:
+    """The host, with sanitizers, or a core. What does not depend on the network is compiled once."""
+
+    def __init__(self, core: str, folder: Path):
+        self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
+        self.objects: list[Path] = []
+
+    def image(self, name: str) -> Path:
+        folder = self.folder / name.replace(" ", "-")
+        if not (folder / "image").exists():
+            folder.mkdir()
+            self.build(lesson(name), lesson(name).memory, folder)
+        return folder / "image"
+
+    def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
+        lesson.write(folder, self.core, memory)
+        sources = project_sources(folder, self.core)
+        shared = [source for source in sources if source.parent.name != "model"]
+        self.objects = self.objects or self._compile(shared, folder, self.folder / "shared")
+        own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
+        script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
+        image = folder / "image"
+        self.toolchain.link([*own, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        return image
+
+    def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
+        output.mkdir()
+        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
+        return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
+
+    def learn(self, lesson: Lesson, image: Path) -> bytes:
+        requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]
+        return list(exchange(self.runner(image), requests))[-1].payload
+
+    def runner(self, image: Path) -> Runner:
+        if self.core == HOST:
+            return host_runner(image)
+        return emulated_runner(available_emulators(self.core)[-1], image)  # the quicker one for short runs
+
+
+GUARD_BYTES = 64
+GUARDS = """
+#include <sanitizer/asan_interface.h>
+#include "rct_model.h"
+
+static const unsigned guards[][3] = {GUARDS};
+
+__attribute__((constructor)) static void set_up(void)
+{
+    uint8_t *const blocks[] = {(uint8_t *)rct_model_input() - INPUT, rct_model_parameters()};
+    for (unsigned i = 0; i < sizeof guards / sizeof guards[0]; i++) {
+        ASAN_POISON_MEMORY_REGION(blocks[guards[i][0]] + guards[i][1], guards[i][2]);
+    }
+}
+"""
+
+
+class Guarded:
+    """The memory of a lesson with its buffers apart, and memory that nothing may touch before and after each.
+
+    Args:
+        lesson: Whose memory.
+        short: A buffer that is declared one byte shorter than it is.
+    """
+
+    def __init__(self, lesson: Lesson, short: str = ""):
+        graph, memory = lesson.graph, lesson.memory
+        self._short, self._ends, self._guards = short, [0, 0], []
+        ops = {op.name: op for op in graph.ops}
+        placements = [
+            dataclasses.replace(p, offset=self._lay(0, p.buffer.name, p.buffer.size)) for p in memory.placements
+        ]
+        slots = []
+        for slot in memory.slots:
+            channels, depth = graph.row_shape(ops[slot.op])
+            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
+            slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
+        arena, parameters = (end + self._guard(block, end, GUARD_BYTES) for block, end in enumerate(self._ends))
+        self.memory = dataclasses.replace(
+            memory, placements=tuple(placements), slots=tuple(slots), arena_bytes=arena, parameter_bytes=parameters
+        )
+        self._input = self.memory.offset(f"act:{memory.activations[graph.input]}")
+
+    @property
+    def source(self) -> str:
+        guards = ", ".join(f"{{{block}, {start}, {size}}}" for block, start, size in self._guards)
+        return GUARDS.replace("GUARDS", guards).replace("INPUT", str(self._input))
+
+    def _lay(self, block: int, name: str, size: int) -> int:
+        start = self._ends[block] + self._guard(block, self._ends[block], GUARD_BYTES)
+        end = start + size
+        self._ends[block] = -(-end // 8) * 8
+        end -= name == self._short
+        self._guard(block, end, self._ends[block] - end)
+        return start
+
+    def _guard(self, block: int, start: int, size: int) -> int:
+        self._guards.append((block, start, size))
+        return size
+
+
+def run_guarded(place: Place, lesson: Lesson, folder: Path, short: str = "") -> str:
+    """Learns with guarded memory on the host, where sanitizers stop at any access between buffers; returns model.c."""
+    guarded, guards = Guarded(lesson, short), folder / "guards.c"
+    guards.write_text(guarded.source)
+    image = place.build(lesson, guarded.memory, folder, guards)
+    list(exchange(place.runner(image), [Request(Command.SELF_TEST), *lessons_of(lesson.samples.first(20))]))
+    return (folder / FIRMWARE_FOLDER / "model" / "model.c").read_text()
