@@ -8,6 +8,7 @@ python tools/gradient_precision.py [--json] [--only NAME ...]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -45,7 +46,9 @@ def networks() -> dict[str, Callable[[], Graph]]:
 def measure(name: str, make: Callable[[], Graph]) -> list[dict[str, object]]:
     """Returns a row for each layer of a network, from the loss downwards."""
     loss = Loss.MEAN_SQUARED_ERROR if name == "AD" else Loss.SOFTMAX_CROSS_ENTROPY
-    cosines = gradient_cosines(make(), loss, name in BRANCHES or name in MLPERF_TINY, COUNTS)
+    with contextlib.redirect_stdout(sys.stderr):  # Keras tells what it converts
+        graph = make()
+    cosines = gradient_cosines(graph, loss, name in BRANCHES or name in MLPERF_TINY, COUNTS)
     rows: list[dict[str, object]] = []
     for depth, layer in enumerate(cosines[8], start=1):
         row: dict[str, object] = {"network": name, "depth": depth, "layer": layer}

@@ -375,7 +375,7 @@ void rct_mean_grad(const rct_mean_t *op, const rct_error_t *error, /* (channels)
 void rct_pad_grad(const rct_pad_t *op, const rct_error_t *error, rct_error_t *input_error);
 
 /* Works in place. */
-void rct_table_grad(const int8_t *slopes, /* (256) */
+void rct_table_grad(const rct_error_t *slopes, /* (256) */
                     const int8_t *input, const rct_error_t *error, int32_t count, rct_error_t *input_error);
 
 /* Adds what arrives, with the exponent of `backward`, to the error of a tensor that several ops read. */

@@ -20,7 +20,7 @@ from rct_tflite.reference.backward import (
 )
 from rct_tflite.reference.constants import mask_bounds, masks_errors
 from rct_tflite.reference.losses import loss_tensor
-from rct_tflite.reference.tables import slope_table
+from rct_tflite.reference.tables import slope_bits, slope_table
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, TableOptions
 from rct_tflite.spec.quantization import Rounding
 
@@ -149,8 +149,9 @@ class _Backward:
     def _table(self, target: str) -> None:
         op = self._op
         assert isinstance(op.options, TableOptions)
-        slopes, bits = slope_table(op.kind, op.options.alpha, self._graph.tensors[op.inputs[0]])
-        self._source.add_table(f"slopes_{self._name}", "int8_t", f"{op.name}: 2**{bits} * derivative", slopes)
+        width = self._names.plan.error_bits
+        slopes, bits = slope_table(op.kind, op.options.alpha, self._graph.tensors[op.inputs[0]], slope_bits(width))
+        self._source.add_table(f"slopes_{self._name}", f"int{width}_t", f"{op.name}: 2**{bits} * derivative", slopes)
         source = self._names.operand(op.inputs[0])
         self._line(f"rct_table_grad(slopes_{self._name}, {source}, {self._error}, {self._count}, {target});")
 

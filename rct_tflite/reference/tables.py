@@ -62,11 +62,17 @@ def value_table(kind: OpKind, alpha: float, source: Tensor, result: Tensor) -> I
     return np.clip(table, ACTIVATION_MIN, ACTIVATION_MAX)
 
 
-def slope_table(kind: OpKind, alpha: float, source: Tensor) -> tuple[IntArray, int]:
-    """Returns the derivative of an op of `TABLE_KINDS` for every int8 input.
+def slope_bits(error_bits: int) -> int:
+    """Returns the bits of slopes that errors of this width are multiplied with: products fit 30."""
+    return SLOPE_BITS + error_bits - 8
+
+
+def slope_table(kind: OpKind, alpha: float, source: Tensor, slope_bits: int = SLOPE_BITS) -> tuple[IntArray, int]:
+    """Returns the derivative of an op of `TABLE_KINDS` for every int8 input; at 0 those of TensorFlow.
 
     Returns:
-        `(table, bits)`: the derivative is `table * 2**-bits`, its largest magnitude 33 to 64.
+        `(table, bits)`: the derivative is `table * 2**-bits`, its largest magnitude 33 to 64 with 6 `slope_bits`.
+        `slope_bits - bits` is the same for any `slope_bits`.
     """
     x = (VALUES - source.zero_point) * source.scale
     inside = (x > 0) & (x < 6)
@@ -76,7 +82,7 @@ def slope_table(kind: OpKind, alpha: float, source: Tensor) -> tuple[IntArray, i
         case OpKind.RELU6:
             slope = inside.astype(np.float64)
         case OpKind.LEAKY_RELU:
-            slope = np.where(x >= 0, 1.0, alpha)
+            slope = np.where(x > 0, 1.0, alpha)
         case OpKind.LOGISTIC:
             slope = np.exp(-np.abs(x)) / (1.0 + np.exp(-np.abs(x))) ** 2
         case OpKind.TANH:
@@ -85,7 +91,7 @@ def slope_table(kind: OpKind, alpha: float, source: Tensor) -> tuple[IntArray, i
             slope = np.where(np.abs(x) < 3, (2 * x + 3) / 6, (x >= 3).astype(np.float64))
         case _:
             slope = np.ones(x.size)
-    bits = SLOPE_BITS - math.ceil(math.log2(max(float(np.abs(slope).max()), SMALLEST_SLOPE)))
+    bits = slope_bits - math.ceil(math.log2(max(float(np.abs(slope).max()), SMALLEST_SLOPE)))
     return np.floor(slope * 2.0**bits + 0.5).astype(np.int64), bits
 
 

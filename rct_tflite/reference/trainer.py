@@ -22,7 +22,7 @@ from rct_tflite.reference.packing import pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
 from rct_tflite.reference.rates import ErrorScaling
 from rct_tflite.reference.rounding import round_shift, round_shifts
-from rct_tflite.reference.tables import SLOPE_BITS, slope_table
+from rct_tflite.reference.tables import slope_bits, slope_table
 from rct_tflite.reference.update import generator_for, step_multiplier, subtract, updates
 from rct_tflite.spec.graph import (
     PAIR_KINDS,
@@ -247,8 +247,9 @@ class ReferenceTrainer:
             kept = zip(options.cells[1:], value.shape, strict=True)
             return error[tuple(slice(before, before + size) for (before, _), size in kept)]
         if isinstance(options, TableOptions):
-            table, _ = slope_table(op.kind, options.alpha, graph.tensors[op.inputs[0]])
-            return round_shift(error * table[value.astype(np.int64) - ACTIVATION_MIN], SLOPE_BITS)
+            bits = slope_bits(self.plan.error_bits)
+            table, _ = slope_table(op.kind, options.alpha, graph.tensors[op.inputs[0]], bits)
+            return round_shift(error * table[value.astype(np.int64) - ACTIVATION_MIN], bits)
         if op.kind is OpKind.MEAN:
             return np.broadcast_to(error.reshape(1, 1, -1), value.shape)
         return self.pool_error(op, value, error)
