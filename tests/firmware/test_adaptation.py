@@ -192,9 +192,9 @@ def test_what_was_learnt_is_read_back(swinging):
 def test_the_tuned_file_computes_what_the_device_computes(tmp_path):
     """Scales that moved and new widths travel back in the .tflite, which TFLite-Micro runs to the same bytes."""
     model = spread_model()
-    case = case_of(tmp_path, "spread")
-    octaves = case.trainer.adapter.octaves.values()
-    assert any(octaves)
+    options = AdaptationOptions("2:8", interval=5, t_min=3.0)
+    case = Swinging(tmp_path, CASES["spread"][0], "all", steps=90, adaptation=options)
+    assert any(case.trainer.adapter.octaves.values())
     tuned = tuned_model(model, case.graph, case.memory, case.learnt)
     graph = read_graph(tuned)
     assert {op.name: graph.bits_of(op) for op in graph.ops if op.has_weights} == case.trainer.adapter.bits
