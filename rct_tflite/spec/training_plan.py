@@ -74,6 +74,7 @@ class TrainingPlan:
             != PLAIN_STEP,
             "kept best weights": self.aids.keeps_best,
             f"errors of {self.error_bits} bits": self.error_bits > 8,
+            "nothing that learns": not self.trained,
         }
         if self.adaptation is not None and any(beside.values()):
             raise RecipeError(
