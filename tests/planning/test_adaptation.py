@@ -30,6 +30,7 @@ def adapted(bits="2:8", train="all", **options):
         ({"bits": "2:9"}, "MIN:MAX"),
         ({"layers": ("layer0",), "train": "last:1"}, "does not learn.*Received: \\['layer0'\\]"),
         ({"layers": ("nothing",)}, "does not learn"),
+        ({"train": "none"}, "nothing that learns"),
         ({"interval": 0}, "1 to 65535"),
         ({"interval": 65536}, "1 to 65535"),
         ({"t_min": 2.0, "t_max": 1.0}, "4 \\* t_min <= t_max"),
