@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 
 from models.adaptation import data, update_sets
@@ -34,3 +37,11 @@ def test_the_table_holds_what_was_measured():
     assert summary["last:1"]["standard_error"] == 1.0
     content = {"results": {"bearings": {"summary": summary}}}
     assert update_sets.table(content)[0] == "| bearings | last:1 | 100 | 80.0 | 82.0 | +2.00 +- 1.00 |"
+
+
+def test_the_readme_tells_the_measured_results():
+    folder = Path(update_sets.__file__).parent
+    text = (folder / "README.md").read_text()
+    lines = update_sets.table(json.loads((folder / "update_sets.json").read_text()))
+    assert len(lines) >= 6
+    assert all(line in text for line in lines)
