@@ -265,7 +265,7 @@ def test_other_optimizers_are_refused(optimizer):
     "loss",
     ["sparse_categorical_crossentropy", keras.losses.CategoricalCrossentropy(), keras.losses.binary_crossentropy,
      ["mse", "binary_crossentropy"], {"logits": keras.losses.BinaryCrossentropy()}],
-    ids=str,
+    ids=["name", "object", "function", "several", "by output"],
 )  # fmt: skip
 def test_losses_on_probabilities_need_a_softmax(loss):
     inputs = keras.Input((4,))
