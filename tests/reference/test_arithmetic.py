@@ -225,14 +225,16 @@ def test_errors_at_the_end_of_int8_push_inward_only():
 
 
 def test_gain_follows_a_larger_error_at_once_and_forgets_slowly():
+    """Errors far from those before, 16 times as large or as small here, take a shift of their own."""
     acc = np.array([0, 5000, -700])
     values, shift, gain = scale_input_error(acc, 3, GAIN_UNSET)
     assert (shift, values.tolist()) == (6, [0, 78, -11])
     values, shift, higher = scale_input_error(acc * 16, 3, gain)
-    assert (shift, values.tolist()) == (6, [0, 127, -127])
+    assert (shift, values.tolist()) == (10, [0, 78, -11])
     assert higher == gain + 4 * 256
     _, shift, lower = scale_input_error(acc, 3, higher)
-    assert (shift, lower) == (10, higher - 4)
+    assert (shift, lower) == (6, higher - 4)
+    assert scale_input_error(acc * 4, 3, higher)[1] == 10
     assert scale_input_error(acc * 0, 3, lower)[1:] == (0, lower)
     assert scale_input_error(acc * 0, 3, GAIN_UNSET)[1:] == (0, GAIN_UNSET)
 
