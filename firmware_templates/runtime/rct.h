@@ -303,7 +303,7 @@ void rct_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, rc
 
 /* The same in two halves, where the output is not kept: a bit for each, from the lowest of each byte on. */
 void rct_save_mask(const int8_t *output, int32_t count, int16_t low, int16_t high, uint8_t *bits);
-void rct_apply_mask(const uint8_t *bits, int32_t count, int8_t *error);
+void rct_apply_mask(const uint8_t *bits, int32_t count, rct_error_t *error);
 
 /*
  * The backward pass of an op with weights: first the input error, with the weights of before, then the

@@ -25,6 +25,8 @@ typedef int16_t rct_error_t;
     #define rct_sigmoid_cross_entropy        rct_sigmoid_cross_entropy_16
     #define rct_difference_error             rct_difference_error_16
     #define rct_mask                         rct_mask_16
+    #define rct_save_mask                    rct_save_mask_16
+    #define rct_apply_mask                   rct_apply_mask_16
     #define rct_max_pool_2d_grad             rct_max_pool_2d_grad_16
     #define rct_average_pool_2d_grad         rct_average_pool_2d_grad_16
     #define rct_pair_grad                    rct_pair_grad_16

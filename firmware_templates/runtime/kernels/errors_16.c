@@ -2,6 +2,7 @@
 #define RCT_ERROR_BITS 16
 #include "average_pool_2d_grad.c"
 #include "mask.c"
+#include "mask_bits.c"
 #include "max_pool_2d_grad.c"
 #include "mean_grad.c"
 #include "merge_errors.c"

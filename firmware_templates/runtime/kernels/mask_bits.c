@@ -13,7 +13,7 @@ void rct_save_mask(const int8_t *output, int32_t count, int16_t low, int16_t hig
     }
 }
 
-void rct_apply_mask(const uint8_t *bits, int32_t count, int8_t *error)
+void rct_apply_mask(const uint8_t *bits, int32_t count, rct_error_t *error)
 {
     for (int32_t i = 0; i < count; i++) {
         if (!(bits[i / 8] >> (i % 8) & 1)) {
