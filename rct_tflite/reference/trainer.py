@@ -6,6 +6,7 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError
 from rct_tflite.reference import gradients, kernels
 from rct_tflite.reference.adaptation import WidthAdapter, block_bytes
+from rct_tflite.reference.aids import Kept
 from rct_tflite.reference.backward import (
     BackwardStep,
     Passage,
@@ -72,7 +73,7 @@ class ReferenceTrainer:
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
         self.scaling = ErrorScaling(graph, plan)
-        self.held = HeldGradients(graph, plan, self.random, self.update)
+        self.held = HeldGradients(graph, plan, self.random, self.update, self._observe, self._octave)
 
     def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -96,10 +97,10 @@ class ReferenceTrainer:
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss, self.plan.error_bits)
         if error is not None:
             self._backward(values, self.scaling.apply(error, wanted))
-            if self.adapter is not None:
-                self.adapter.end_step()
-                self._bits.update(self.adapter.bits)
-        self.held.finish_sample(tuple(step.op for step in self._steps))
+        learnt = self.held.finish_sample(tuple(step.op for step in self._steps), error is not None)
+        if self.adapter is not None and learnt:
+            self.adapter.end_step(self.scaling.schedule.rate)
+            self._bits.update(self.adapter.bits)
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))
@@ -129,6 +130,26 @@ class ReferenceTrainer:
         used = sum(map(len, blocks))
         return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
 
+    def keep(self) -> Kept:
+        """Returns what learns, as the best weights are kept."""
+        names = self.plan.trained
+        network = self.network
+        return Kept(
+            {name: network.weights[name].copy() for name in names},
+            {name: network.biases[name].copy() for name in names},
+            {} if self.adapter is None else self.adapter.kept(),
+        )
+
+    def roll_back(self, kept: Kept) -> None:
+        """Goes back to what learnt (ARITHMETIC.md 8); what is held from sample to sample is dropped."""
+        for name in self.plan.trained:
+            self.network.weights[name][:] = kept.weights[name]
+            self.network.biases[name][:] = kept.biases[name]
+        if self.adapter is not None:
+            self.adapter.restore(kept.widths)
+            self._bits.update(self.adapter.bits)
+        self.held.forget()
+
     def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
         loss_exponent = loss_error.exponent
         shaped = loss_error.values.reshape(self.network.graph.tensors[self._loss_tensor].shape[1:])
@@ -136,7 +157,7 @@ class ReferenceTrainer:
         for step in self._steps:
             op = step.op
             error = errors.pop(op.output)
-            octave = 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
+            octave = self._octave(op)
             error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent + octave)
             passed = [self._passed(step, passage, values, error, loss_exponent) for passage in step.passages]
             if op.name in self.plan.trained:
@@ -306,19 +327,19 @@ class ReferenceTrainer:
             error: At its output, masked.
         """
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
-        if self.adapter is not None:
-            self.adapter.observe(op, weight_gradient, error.exponent)
         frozen = np.ones(len(weight_gradient), bool)
         frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
         weight_gradient[frozen] = 0
-        # With one position a wide error is multiplied with the step first.
-        wide = self.plan.error_bits > 8 and op.kind is OpKind.FULLY_CONNECTED
-        centred = self.network.input_rows(op, value[None])[0] if wide else None
         exponent = error.exponent - self.gradient_bits(op)
+        # With one position a wide error is multiplied with the step first, where an update follows at once.
+        at_once = not self.plan.options.holds_gradients
+        wide = at_once and self.plan.error_bits > 8 and op.kind is OpKind.FULLY_CONNECTED
+        centred = self.network.input_rows(op, value[None])[0] if wide else None
         for channel in map(int, np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0))):
             if centred is None or frozen[channel]:
                 self.held.learn(op, Place(channel, 0), Block(weight_gradient[channel], exponent))
             else:
+                self._observe(op, Place(channel, 0), Block(weight_gradient[channel], exponent))
                 self._learn_row(op, centred, error, channel)
             self.held.learn(op, Place(channel, 1), Block(bias_gradient[channel : channel + 1], error.exponent))
 
@@ -338,6 +359,13 @@ class ReferenceTrainer:
         row = slice(place.channel, place.channel + 1)
         step = self._updates(gradient.values, multiplier, place.channel, gradient.exponent)
         values[row] = subtract(values[row], step, limit)
+
+    def _observe(self, op: Op, place: Place, gradient: Block) -> None:
+        if self.adapter is not None:
+            self.adapter.observe(op, place.channel, gradient.values, gradient.exponent)
+
+    def _octave(self, op: Op) -> int:
+        return 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
 
     def _learn_row(self, op: Op, centred: IntArray, error: ScaledError, channel: int) -> None:
         """Updates a row of FULLY_CONNECTED from errors of 16 bits (ARITHMETIC.md 6)."""

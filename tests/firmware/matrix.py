@@ -14,12 +14,14 @@ from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, write_fi
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import Runner, emulated_runner, exchange, host_runner, lessons_of
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.packing import room_bytes, row_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, RatePoint, StepOptions
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
@@ -29,6 +31,7 @@ from tests.tflite.one_op import branched, separable
 STEPS = 100
 LEARNING_RATE = 0.05
 STOCHASTIC, TRUNCATE = Rounding.STOCHASTIC, Rounding.TRUNCATE
+CLASSES, SQUARED, SIGMOID = Loss.SOFTMAX_CROSS_ENTROPY, Loss.MEAN_SQUARED_ERROR, Loss.SIGMOID_CROSS_ENTROPY
 
 
 def dense(bits, per_channel=False):
@@ -51,6 +54,19 @@ class Row:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     error_bits: int = 8
+    options: StepOptions = PLAIN_STEP
+    adaptation: AdaptationOptions | None = None
+
+
+RATES = (RatePoint(5, 40_000), RatePoint(60, 100_000))
+WEIGHTS = (256, 700, 90, 300, 256)
+WIDTHS = AdaptationOptions("2:8", interval=6, t_min=3.0)
+
+
+def tight(graph):
+    """Widths with a byte or two to spare: who gets a bit has to be paid for."""
+    room = sum(room_bytes(*graph.row_shape(op), graph.bits_of(op)) for op in graph.ops if op.has_weights)
+    return dataclasses.replace(WIDTHS, budget_bytes=room + 12)
 
 
 ROWS = {
@@ -66,6 +82,24 @@ ROWS = {
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
+    # Options side by side. Each of ten (wide errors, parts, sums, momentum, rates, weights, clipping, widths,
+    # truncation, targets) is in three of five rows, no two in the same three: with a plain row, each pair is there in
+    # all four ways.
+    "mixed, wide errors, parts, sums, momentum, rates, weights": Row(
+        mixed(), "{0}:2,{1},{2}:bias,{3}:3", STOCHASTIC, CLASSES, 16, StepOptions(WEIGHTS[:4], RATES, None, 3, 200)
+    ),
+    "separable, wide errors, parts, sums, clipped, widths": Row(
+        separable(6), "{0}:2,{1},{2}:bias,{3}", TRUNCATE, CLASSES, 16, StepOptions((), None, 0.6, 2), WIDTHS
+    ),
+    "branches, wide errors, momentum, rates, clipped, widths, squared": Row(
+        branched(), "all", STOCHASTIC, SQUARED, 16, StepOptions((), RATES, 0.02, 1, 230), WIDTHS
+    ),
+    "conv, parts, momentum, weights, clipped, Huber": Row(
+        conv(5, True), "{0}:2,{1}:bias,{2}", TRUNCATE, Loss.HUBER, 8, StepOptions(WEIGHTS[:4], None, 0.01, 1, 128)
+    ),
+    "dense, sums, rates, weights, widths, sigmoid": Row(
+        dense(5), "all", TRUNCATE, SIGMOID, 8, StepOptions(WEIGHTS, RATES, None, 2), tight(dense(5))
+    ),
 }
 
 
@@ -76,7 +110,8 @@ class Lesson:
         graph = self.graph = row.graph
         names = [op.name for op in graph.ops if op.has_weights]
         plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
-        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits)
+        plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, options=row.options)
+        self.plan = plan if row.adaptation is None else adapt(graph, plan, row.adaptation)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
         inputs = random.integers(-128, 128, (STEPS, *graph.tensors[graph.input].shape[1:]), np.int8)
@@ -93,8 +128,19 @@ class Lesson:
         wanted = self.samples.targets if self.samples.labels is None else self.samples.labels.tolist()
         for sample, label in zip(self.samples.inputs, wanted, strict=True):
             trainer.step(sample, label)
+            assert self._within_budget(trainer)
         assert trainer.parameter_block() != before
+        if trainer.adapter is not None:
+            assert any(trainer.adapter.octaves.values())
         return trainer.parameter_block()
+
+    def _within_budget(self, trainer: ReferenceTrainer) -> bool:
+        if trainer.adapter is None or self.plan.adaptation is None:
+            return True
+        depths = {op.name: self.graph.row_shape(op)[1] for op in self.graph.ops if op.has_weights}
+        rows = {slot.op: (len(slot.channels), depths[slot.op]) for slot in self.memory.slots}
+        used = sum(room_bytes(*rows[name], bits) for name, bits in trainer.adapter.bits.items())
+        return used <= self.plan.adaptation.budget_bytes
 
     def write(self, folder: Path, core: str, memory: MemoryPlan) -> None:
         target = find_target("cortex-m7" if core == HOST else core)
@@ -111,7 +157,7 @@ class Place:
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: list[Path] = []
+        self.objects: dict[frozenset[tuple[str, bytes]], list[Path]] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -124,11 +170,14 @@ class Place:
         lesson.write(folder, self.core, memory)
         sources = project_sources(folder, self.core)
         shared = [source for source in sources if source.parent.name != "model"]
-        self.objects = self.objects or self._compile(shared, folder, self.folder / "shared")
+        runtime = folder / FIRMWARE_FOLDER / "runtime"
+        key = frozenset((path.name, path.read_bytes()) for path in runtime.rglob("*.[ch]"))
+        if key not in self.objects:
+            self.objects[key] = self._compile(shared, folder, self.folder / f"shared-{len(self.objects)}")
         own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        self.toolchain.link([*own, *self.objects[key]], image, linker_script=script, sanitize=self.sanitize)
         return image
 
     def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
@@ -179,7 +228,9 @@ class Guarded:
             dataclasses.replace(p, offset=self._lay(0, p.buffer.name, p.buffer.size)) for p in memory.placements
         ]
         slots = []
-        for slot in memory.slots:
+        moves = lesson.plan.adaptation is not None  # then the runtime knows where things lie
+        self._ends[1] = memory.parameter_bytes if moves else 0
+        for slot in memory.slots if not moves else ():
             channels, depth = graph.row_shape(ops[slot.op])
             rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
