@@ -153,11 +153,10 @@ def lesson(name: str) -> Lesson:
 
 
 class Place:
-    """The host, with sanitizers, or a core. What does not depend on the network is compiled once."""
+    """The host, with sanitizers, or a core."""
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: dict[frozenset[tuple[str, bytes]], list[Path]] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -168,22 +167,12 @@ class Place:
 
     def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
         lesson.write(folder, self.core, memory)
-        sources = project_sources(folder, self.core)
-        shared = [source for source in sources if source.parent.name != "model"]
-        runtime = folder / FIRMWARE_FOLDER / "runtime"
-        key = frozenset((path.name, path.read_bytes()) for path in runtime.rglob("*.[ch]"))
-        if key not in self.objects:
-            self.objects[key] = self._compile(shared, folder, self.folder / f"shared-{len(self.objects)}")
-        own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
+        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects[key]], image, linker_script=script, sanitize=self.sanitize)
+        sources = [*project_sources(folder, self.core), *more]
+        self.toolchain.build(sources, includes, image, linker_script=script, sanitize=self.sanitize)
         return image
-
-    def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
-        output.mkdir()
-        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
-        return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
 
     def learn(self, lesson: Lesson, image: Path) -> bytes:
         requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]
@@ -234,7 +223,8 @@ class Guarded:
             channels, depth = graph.row_shape(ops[slot.op])
             rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
-        arena, parameters = (end + self._guard(block, end, GUARD_BYTES) for block, end in enumerate(self._ends))
+        arena = self._ends[0] + self._guard(0, self._ends[0], GUARD_BYTES)
+        parameters = self._ends[1] + (0 if moves else self._guard(1, self._ends[1], GUARD_BYTES))
         self.memory = dataclasses.replace(
             memory, placements=tuple(placements), slots=tuple(slots), arena_bytes=arena, parameter_bytes=parameters
         )
