@@ -27,7 +27,7 @@ SLOTS, HELD, EPOCH = 9, 12, 30
 AIDS = AidOptions(evaluates=True, keeps_best=True, replay_slots=SLOTS)
 
 
-WIDTHS = AdaptationOptions("2:8", interval=7, t_min=3.0)
+WIDTHS = AdaptationOptions("2:8", interval=40, t_min=3.0)
 
 
 @pytest.fixture(scope="module", params=[None, WIDTHS], ids=["fixed", "adapted"])
