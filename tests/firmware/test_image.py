@@ -54,6 +54,7 @@ def test_a_stack_that_may_not_fit_leaves_no_image(tmp_path):
     assert not list(tmp_path.rglob("firmware.elf"))
 
 
+@pytest.mark.usefixtures("no_object_store")
 def test_the_same_export_gives_the_same_bytes(conv_case, tmp_path):
     again = Case(tmp_path, conv_case.graph, conv_case.train)
     files = sorted(path.relative_to(tmp_path) for path in (tmp_path / FIRMWARE_FOLDER).rglob("*") if path.is_file())
