@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 import rct_tflite as rct
 from rct_tflite.cli.main import cli
-from rct_tflite.emulator import available_emulators
 from rct_tflite.firmware import run
 from rct_tflite.spec.templates import PACKAGE_FOLDER
 from tests.tflite.networks import Stack
