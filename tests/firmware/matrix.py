@@ -16,14 +16,14 @@ from rct_tflite.firmware.session import Runner, emulated_runner, exchange, host_
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.packing import holds_wide_weights, row_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
-from tests.graphs import GraphBuilder
+from tests.graphs import GraphBuilder, widened
 from tests.tflite.one_op import branched, separable
 
 STEPS = 100
@@ -66,6 +66,9 @@ ROWS = {
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
+    "dense, 12 bits, per channel": Row(dense(12, True), "all", TRUNCATE),
+    "conv, 9 bits, some channels": Row(conv(9), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
+    "separable, 16 bits, wide errors": Row(widened(separable(), 16), "all", STOCHASTIC, error_bits=16),
 }
 
 
@@ -107,11 +110,12 @@ def lesson(name: str) -> Lesson:
 
 
 class Place:
-    """The host, with sanitizers, or a core. What does not depend on the network is compiled once."""
+    """The host, with sanitizers, or a core. What does not depend on the network is compiled once
+    for weights of 8 bits and once for wider ones."""
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: list[Path] = []
+        self.objects: dict[bool, list[Path]] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -124,11 +128,13 @@ class Place:
         lesson.write(folder, self.core, memory)
         sources = project_sources(folder, self.core)
         shared = [source for source in sources if source.parent.name != "model"]
-        self.objects = self.objects or self._compile(shared, folder, self.folder / "shared")
+        wide = holds_wide_weights(lesson.graph, lesson.plan)
+        if wide not in self.objects:
+            self.objects[wide] = self._compile(shared, folder, self.folder / ("shared-wide" if wide else "shared"))
         own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        self.toolchain.link([*own, *self.objects[wide]], image, linker_script=script, sanitize=self.sanitize)
         return image
 
     def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
@@ -181,7 +187,7 @@ class Guarded:
         slots = []
         for slot in memory.slots:
             channels, depth = graph.row_shape(ops[slot.op])
-            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
+            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, slot.bits))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
         arena, parameters = (end + self._guard(block, end, GUARD_BYTES) for block, end in enumerate(self._ends))
         self.memory = dataclasses.replace(
