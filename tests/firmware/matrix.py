@@ -16,7 +16,7 @@ from rct_tflite.firmware.session import Runner, emulated_runner, exchange, host_
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.packing import holds_wide_weights, row_bytes
+from rct_tflite.reference.packing import row_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph
 from rct_tflite.spec.quantization import Rounding
@@ -110,12 +110,10 @@ def lesson(name: str) -> Lesson:
 
 
 class Place:
-    """The host, with sanitizers, or a core. What does not depend on the network is compiled once
-    for weights of 8 bits and once for wider ones."""
+    """The host, with sanitizers, or a core."""
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: dict[bool, list[Path]] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -126,21 +124,12 @@ class Place:
 
     def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
         lesson.write(folder, self.core, memory)
-        sources = project_sources(folder, self.core)
-        shared = [source for source in sources if source.parent.name != "model"]
-        wide = holds_wide_weights(lesson.graph, lesson.plan)
-        if wide not in self.objects:
-            self.objects[wide] = self._compile(shared, folder, self.folder / ("shared-wide" if wide else "shared"))
-        own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
+        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects[wide]], image, linker_script=script, sanitize=self.sanitize)
+        sources = [*project_sources(folder, self.core), *more]
+        self.toolchain.build(sources, includes, image, linker_script=script, sanitize=self.sanitize)
         return image
-
-    def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
-        output.mkdir()
-        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
-        return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
 
     def learn(self, lesson: Lesson, image: Path) -> bytes:
         requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]

@@ -45,6 +45,7 @@ def test_cost_is_the_same_on_every_emulator(case, toolchain):
     assert 0 < costs[0].stack_bytes <= 512
 
 
+@pytest.mark.usefixtures("no_object_store")
 def test_the_same_export_gives_the_same_bytes(conv_case, tmp_path):
     again = Case(tmp_path, conv_case.graph, conv_case.train)
     files = sorted(path.relative_to(tmp_path) for path in (tmp_path / FIRMWARE_FOLDER).rglob("*") if path.is_file())
