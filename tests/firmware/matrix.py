@@ -25,7 +25,7 @@ from rct_tflite.spec.step_options import PLAIN_STEP, RatePoint, StepOptions
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
-from tests.graphs import GraphBuilder
+from tests.graphs import GraphBuilder, widened
 from tests.tflite.one_op import branched, separable
 
 STEPS = 100
@@ -82,6 +82,9 @@ ROWS = {
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
+    "dense, 12 bits, per channel": Row(dense(12, True), "all", TRUNCATE),
+    "conv, 9 bits, some channels": Row(conv(9), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
+    "separable, 16 bits, wide errors": Row(widened(separable(), 16), "all", STOCHASTIC, error_bits=16),
     # Options side by side. Each of ten (wide errors, parts, sums, momentum, rates, weights, clipping, widths,
     # truncation, targets) is in three of five rows, no two in the same three: with a plain row, each pair is there in
     # all four ways.
@@ -221,7 +224,7 @@ class Guarded:
         self._ends[1] = memory.parameter_bytes if moves else 0
         for slot in memory.slots if not moves else ():
             channels, depth = graph.row_shape(ops[slot.op])
-            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
+            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, slot.bits))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
         arena = self._ends[0] + self._guard(0, self._ends[0], GUARD_BYTES)
         parameters = self._ends[1] + (0 if moves else self._guard(1, self._ends[1], GUARD_BYTES))

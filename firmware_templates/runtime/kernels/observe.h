@@ -7,10 +7,10 @@
 #include "../rct.h"
 
 /* The gradient of a row, (depth), with its exponent. */
-static inline void rct_observe_row(const rct_learn_t *learn, int32_t channel, const int32_t *gradient,
-                                   int32_t depth, int32_t exponent)
+static inline void rct_observe_row(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel,
+                                   const int32_t *gradient, int32_t exponent)
 {
-    (void)learn, (void)channel, (void)gradient, (void)depth, (void)exponent;
+    (void)learn, (void)weights, (void)channel, (void)gradient, (void)exponent;
 }
 
 /* Sum of the magnitudes of an input, (depth), without its zero point. */
@@ -21,10 +21,10 @@ static inline uint32_t rct_input_sum(const int8_t *input, int32_t depth, int32_t
 }
 
 /* The gradient of a row that is the product of an error and an input of this sum. */
-static inline void rct_observe_product(const rct_learn_t *learn, int32_t channel, int32_t error,
-                                       uint32_t input_sum, int32_t depth, int32_t exponent)
+static inline void rct_observe_product(const rct_learn_t *learn, const rct_weights_t *weights,
+                                       int32_t channel, int32_t error, uint32_t input_sum, int32_t exponent)
 {
-    (void)learn, (void)channel, (void)error, (void)input_sum, (void)depth, (void)exponent;
+    (void)learn, (void)weights, (void)channel, (void)error, (void)input_sum, (void)exponent;
 }
 
 #endif

@@ -88,11 +88,12 @@ void rct_adapt(const rct_adaptation_t *adaptation, rct_backward_t *backward)
     }
 }
 
-void rct_ask(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total, int32_t exponent)
+void rct_ask(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel, uint64_t total,
+             int32_t exponent)
 {
     const rct_bound_t *bound = (const rct_bound_t *)(const void *)learn;
-    const rct_step_t step = rct_step(&learn->weight_step, channel, exponent);
-    const uint64_t limit = (uint64_t)depth << LARGEST_BITS;
+    const rct_step_t step = rct_weight_step(learn, weights->bits, channel, exponent);
+    const uint64_t limit = (uint64_t)weights->depth << LARGEST_BITS;
     uint64_t steps = (total > UINT32_MAX ? UINT32_MAX : total) * (uint32_t)step.mantissa;
     if (step.shift > STEP_BITS) {
         steps >>= step.shift - STEP_BITS;

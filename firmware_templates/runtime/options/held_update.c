@@ -59,7 +59,7 @@ void rct_update_held_row(const rct_held_t *held, int32_t channel, int32_t *gradi
     if (rct_peak(gradient, depth) == 0) {
         return;
     }
-    rct_observe_row(&held->learn, channel, gradient, depth, exponent + octave);
+    rct_observe_row(&held->learn, held->shape, channel, gradient, exponent + octave);
     if (held->momentum) {
         exponent = follow(held, block, block * depth, gradient, depth, exponent, backward);
     }

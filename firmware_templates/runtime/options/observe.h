@@ -6,14 +6,14 @@
 #include "integers.h"
 
 /* The gradient of a row, (depth), with its exponent. */
-static inline void rct_observe_row(const rct_learn_t *learn, int32_t channel, const int32_t *gradient,
-                                   int32_t depth, int32_t exponent)
+static inline void rct_observe_row(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel,
+                                   const int32_t *gradient, int32_t exponent)
 {
     uint64_t total = 0;
-    for (int32_t k = 0; k < depth; k++) {
+    for (int32_t k = 0; k < weights->depth; k++) {
         total += (uint32_t)rct_magnitude(gradient[k]);
     }
-    rct_ask(learn, channel, depth, total, exponent);
+    rct_ask(learn, weights, channel, total, exponent);
 }
 
 /* Sum of the magnitudes of an input, (depth), without its zero point: it serves all channels. */
@@ -27,10 +27,10 @@ static inline uint32_t rct_input_sum(const int8_t *input, int32_t depth, int32_t
 }
 
 /* The gradient of a row that is the product of an error and an input of this sum. */
-static inline void rct_observe_product(const rct_learn_t *learn, int32_t channel, int32_t error,
-                                       uint32_t input_sum, int32_t depth, int32_t exponent)
+static inline void rct_observe_product(const rct_learn_t *learn, const rct_weights_t *weights,
+                                       int32_t channel, int32_t error, uint32_t input_sum, int32_t exponent)
 {
-    rct_ask(learn, channel, depth, (uint64_t)(uint32_t)rct_magnitude(error) * input_sum, exponent);
+    rct_ask(learn, weights, channel, (uint64_t)(uint32_t)rct_magnitude(error) * input_sum, exponent);
 }
 
 #endif

@@ -2,9 +2,10 @@
  * Bit-widths that follow the training (ARITHMETIC.md 10).
  *
  * The parameter block begins with two bytes for each layer that learns, its bit-width and its octave:
- * log2(scale / exported scale). Zeros up to a multiple of four bytes follow, then the packed rows and biases
- * of each layer, without gaps: a layer that gets a bit moves all that follow. The tables of an op are those
- * of the export; rct_bind() makes a copy of them with the present width, which lives as long as one call.
+ * log2(scale / exported scale) of what the kernels see. Zeros up to a multiple of four bytes follow, then the
+ * packed rows and biases of each layer, without gaps: a layer that gets a bit moves all that follow. The
+ * tables of an op are those of the export; rct_bind() makes a copy of them with the present width, which
+ * lives as long as one call.
  */
 #ifndef RCT_ADAPT_H
 #define RCT_ADAPT_H
@@ -27,7 +28,7 @@ typedef struct {
     uint16_t
         rows; /* that learn: as many as channels, or some of an op that learns in part, whose width stays */
     uint8_t min_bits; /* equal to max_bits where the width stays */
-    uint8_t max_bits; /* up to 8 */
+    uint8_t max_bits; /* up to 16 */
     int8_t lowest_octave;
     int8_t highest_octave;
 } rct_adapted_layer_t;
@@ -101,9 +102,10 @@ const rct_bound_op_t *rct_bind(const rct_adaptation_t *adaptation, int32_t layer
 void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound,
                    rct_backward_t *backward);
 
-/* Adds the steps that a channel's weights, `depth` of them, are asked for by gradients whose magnitudes add
- * up to `total`. `learn` is that of an rct_bound_t. */
-void rct_ask(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total, int32_t exponent);
+/* Adds the steps that a channel's weights are asked for by gradients whose magnitudes add up to `total`.
+ * `learn` is that of an rct_bound_t, `weights` those of its op. */
+void rct_ask(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel, uint64_t total,
+             int32_t exponent);
 
 #ifdef __cplusplus
 }

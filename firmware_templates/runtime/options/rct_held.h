@@ -21,7 +21,7 @@ typedef struct {
     uint16_t rows;               /* that learn */
     uint8_t decay;               /* what is left of the momentum after a step, in 1/256 */
 #if RCT_HAS_WIDTHS
-    uint8_t layer;  /* of the adaptation */
+    uint16_t layer; /* of the adaptation */
     int32_t octave; /* of the scale; rct_bind_grad() sets it */
 #endif
 } rct_held_t;
