@@ -29,6 +29,8 @@ from rct_tflite.tflite.options import (
 from rct_tflite.tflite.tensors import ABSENT, TensorReader, buffer_of, check_rank
 
 _SUPPORTED = "int8 " + ", ".join(kind.name for kind in OpKind) + " with one input, one output and batch 1"
+_NEGATIVE_IDS = {"LESS", "SELECT", "SELECT_V2"}
+"""What Keras's Embedding puts before GATHER, so that negative ids count from the end."""
 _NOT_IN_C = re.compile(r"[^0-9A-Za-z_]+")
 _POOLS = (OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D)
 _IMAGES = (*_POOLS, OpKind.MEAN)
@@ -48,6 +50,7 @@ _ARITY = {
     OpKind.RESHAPE: (1, 2),
     OpKind.PAD: (2,),
     OpKind.MEAN: (2,),
+    OpKind.GATHER: (2,),
     OpKind.CONCATENATION: tuple(range(1, 65)),
 }
 """Numbers of inputs of the kinds that do not read exactly one."""
@@ -141,7 +144,10 @@ class _Reader:
             raise UnsupportedLayerError(
                 f"A network must have one input and one output. Received: {len(inputs)} inputs, {len(outputs)} outputs."
             )
-        self.known[inputs[0]] = self._add(self.reader.activation(inputs[0]))
+        takes_ids = self.reader.raw(inputs[0]).type == schema().TensorType.INT32
+        self.known[inputs[0]] = self._add(
+            self.reader.ids(inputs[0]) if takes_ids else self.reader.activation(inputs[0])
+        )
         ops = [
             self._read_op(raw, kind, op_name)
             for raw, kind, op_name in zip(self.subgraph.operators, self._kinds(), self._op_names(), strict=True)
@@ -186,6 +192,11 @@ class _Reader:
             hint = ""
             if any(problem.startswith(("SHAPE ", "STRIDED_SLICE ", "PACK ")) for problem in problems):
                 hint = " Export with a fixed batch: keras.Input(batch_shape=(1, ...))."
+            elif any(problem.split()[0] in _NEGATIVE_IDS for problem in problems):
+                hint = (
+                    " Ids must not be negative: convert tf.gather(table, ids) in place of keras.layers.Embedding, "
+                    "or quantise the model with rct.quantize() and export that."
+                )
             raise UnsupportedLayerError(
                 f"The model holds ops that are not supported. Expected: {_SUPPORTED}. "
                 f"Received: {'; '.join(problems)}.{hint} Change the model or quantise it fully to int8."
@@ -218,12 +229,14 @@ class _Reader:
             raise ModelFileError(f"Op {kind.name} {self._output_name(raw)!r} has no options. Export the model again.")
 
     def _typed_inputs(self, raw: Any, kind: OpKind) -> list[tuple[int, int]]:
-        """Pairs the inputs that must be int8, int8, int32 (weights) or all int8 with their type."""
+        """Pairs inputs with the type that they must have: int8 but for biases and ids."""
         fb = schema()
         if kind in WEIGHTED_KINDS:
             types = (fb.TensorType.INT8, fb.TensorType.INT8, fb.TensorType.INT32)
             return list(zip(_weighted_inputs(raw, kind), types, strict=True))
         indices = int_tuple(raw.inputs)
+        if kind is OpKind.GATHER:
+            return [(indices[0], fb.TensorType.INT8), (indices[1], fb.TensorType.INT32)]
         count = len(indices) if kind in PAIR_KINDS or kind is OpKind.CONCATENATION else 1
         return [(index, fb.TensorType.INT8) for index in indices[:count]]
 
@@ -257,6 +270,8 @@ class _Reader:
 
     def _read_inputs(self, raw: Any, kind: OpKind, name: str) -> tuple[list[int], Tensor | None, int]:
         """Returns the op's inputs, numbered anew, its weights, and their output channels."""
+        if kind is OpKind.GATHER:
+            return self._read_table(raw, name), None, 0
         if kind not in WEIGHTED_KINDS:
             return [self._operand(index, kind, name) for index, _ in self._typed_inputs(raw, kind)], None, 0
         source, weights_index, bias_index = _weighted_inputs(raw, kind)
@@ -268,6 +283,17 @@ class _Reader:
         bias = self.reader.bias(bias_index, name, reads, weights, channels)
         inputs.append(self._add(bias, 0 if bias_index == ABSENT else self.reader.raw(bias_index).buffer))
         return inputs, weights, channels
+
+    def _read_table(self, raw: Any, name: str) -> list[int]:
+        """Returns the ids and the table that a GATHER reads, numbered anew."""
+        table, ids = int_tuple(raw.inputs)
+        if ids not in int_tuple(self.subgraph.inputs):
+            raise UnsupportedLayerError(
+                f"Op {name!r} (GATHER) reads ids that are computed or constant. Expected those of the network's input. "
+                f"Received: {text(self.reader.raw(ids).name)!r}. Export the model with ids as its input."
+            )
+        tensor = self.reader.table(table, name)
+        return [self.known[ids], self._add(tensor, self.reader.raw(table).buffer)]
 
     def _operand(self, index: int, kind: OpKind, name: str) -> int:
         """Returns the new number of a computed tensor, or of a constant that stands beside one."""
@@ -315,6 +341,16 @@ def _weighted_inputs(raw: Any, kind: OpKind) -> tuple[int, int, int]:
     return indices[0], indices[1], indices[2]
 
 
+def parameter_positions(kind: OpKind) -> tuple[int, ...]:
+    """Returns where among the inputs of an op in the file its weights and, where it can have one, its bias are."""
+    match kind:
+        case OpKind.GATHER:
+            return (0,)
+        case OpKind.TRANSPOSE_CONV:
+            return (1, 3)
+    return (1, 2)
+
+
 def _counts(allowed: tuple[int, ...]) -> str:
     return str(allowed) if len(allowed) < 3 else f"{allowed[0]} to {allowed[-1]}"
 
@@ -333,7 +369,7 @@ def _check_quantization(name: str, kind: OpKind, sources: list[Tensor], target: 
             f"Op {name!r} ({kind.name}) must have scale {wanted[0]} and zero point {wanted[1]} at its output. "
             f"Received: {found}."
         )
-    for source in sources if kind in _MOVES else []:
+    for source in sources if kind in _MOVES else sources[1:] if kind is OpKind.GATHER else []:
         if (source.scale, source.zero_point) != found:
             raise UnsupportedLayerError(
                 f"Op {name!r} must keep its input's scale and zero point. "

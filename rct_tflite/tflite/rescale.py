@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rct_tflite.spec.graph import OpKind
 from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, text
 from rct_tflite.tflite.metadata import METADATA_NAME, decode_metadata, encode_metadata
 from rct_tflite.tflite.patch import with_own_constants
-from rct_tflite.tflite.reader import read_source
+from rct_tflite.tflite.reader import parameter_positions, read_source
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def rescale_weights(model: bytes, resolutions: Mapping[str, Resolution]) -> byte
     for raw, op in zip(subgraph.operators, source.graph.ops, strict=True):
         if op.name in changed:
             inputs = int_tuple(raw.inputs)
-            for index in (inputs[1], inputs[3 if op.kind is OpKind.TRANSPOSE_CONV else 2]):
+            for index in (inputs[position] for position in parameter_positions(op.kind)):
                 quantization = subgraph.tensors[index].quantization
                 if quantization is not None and quantization.scale is not None:  # a bias may come without
                     quantization.scale = np.ldexp(quantization.scale, changed[op.name].octave).astype(np.float32)
