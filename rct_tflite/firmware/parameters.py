@@ -49,7 +49,7 @@ def decode_parameters(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[st
         if slot.channels:
             learnt = data[slot.rows : slot.rows + size].reshape(len(slot.channels), -1)
             rows[list(slot.channels)] = unpack_rows(learnt, depth, bits)
-        bias = data[slot.bias : slot.bias + 4 * channels].view("<i4").astype(np.int32)
+        bias = data[slot.bias : slot.bias + (4 * channels if op.has_bias else 0)].view("<i4").astype(np.int32)
         result[slot.op] = graph.weights_of_rows(op, rows), bias
     return result
 

@@ -46,7 +46,7 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     for op in graph.ops:
         if op.has_weights:
             channels, depth = graph.row_shape(op)
-            weights += channels * (row_bytes(depth, graph.bits_of(op)) + 4)
+            weights += channels * (row_bytes(depth, graph.bits_of(op)) + (4 if op.has_bias else 0))
     return MemoryNeed(
         arena=memory.arena_bytes,
         parameters=memory.parameter_bytes,

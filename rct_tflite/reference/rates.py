@@ -222,11 +222,10 @@ def _steps_at_loss(graph: Graph, plan: TrainingPlan) -> list[BackwardStep]:
     return found
 
 
-def _multipliers(step: BackwardStep) -> tuple[StepMultiplier, StepMultiplier]:
+def _multipliers(step: BackwardStep) -> list[StepMultiplier]:
+    """Returns those of the weights and, but for a table, of the biases."""
     assert step.constants is not None
-    assert step.constants.weight_step is not None
-    assert step.constants.bias_step is not None
-    return step.constants.weight_step, step.constants.bias_step
+    return [m for m in (step.constants.weight_step, step.constants.bias_step) if m is not None]
 
 
 def _real(multiplier: StepMultiplier) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
 from tests.graphs import GraphBuilder
-from tests.tflite.one_op import branched, separable
+from tests.tflite.one_op import branched, separable, words
 
 STEPS = 100
 LEARNING_RATE = 0.05
@@ -65,6 +65,8 @@ ROWS = {
     "branches, 8 bits": Row(branched(), "all", TRUNCATE),
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
+    "words, 8 bits": Row(words(), "all", TRUNCATE),
+    "words, 5 bits, some rows, wide errors": Row(words(5), "{0}:4,{1},{2}:bias", STOCHASTIC, error_bits=16),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
 }
 
@@ -79,7 +81,7 @@ class Lesson:
         self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
-        inputs = random.integers(-128, 128, (STEPS, *graph.tensors[graph.input].shape[1:]), np.int8)
+        inputs = graph.random_inputs(STEPS, random)
         outputs = graph.tensors[graph.output].size
         if row.loss.takes_class:
             self.samples = Samples(inputs, random.integers(0, outputs, STEPS))
@@ -111,7 +113,7 @@ class Place:
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: list[Path] = []
+        self.objects: dict[tuple[str, bool], Path] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -123,12 +125,18 @@ class Place:
     def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
         lesson.write(folder, self.core, memory)
         sources = project_sources(folder, self.core)
-        shared = [source for source in sources if source.parent.name != "model"]
-        self.objects = self.objects or self._compile(shared, folder, self.folder / "shared")
-        own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
+        own = [source for source in sources if source.parent.name == "model"]
+        takes_ids = lesson.graph.takes_ids  # the application knows it
+        shared = {(s.name, takes_ids and s.parent.name == "app"): s for s in sources if s not in own}
+        missing = {key: source for key, source in shared.items() if key not in self.objects}
+        if missing:
+            objects = self._compile([*missing.values()], folder, self.folder / f"shared{len(self.objects)}")
+            self.objects |= dict(zip(missing, objects, strict=True))
+        own_objects = self._compile([*own, *more], folder, folder / "own")
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        objects = [*own_objects, *(self.objects[key] for key in shared)]
+        self.toolchain.link(objects, image, linker_script=script, sanitize=self.sanitize)
         return image
 
     def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
