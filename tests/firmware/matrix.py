@@ -109,11 +109,10 @@ def lesson(name: str) -> Lesson:
 
 
 class Place:
-    """The host, with sanitizers, or a core. What does not depend on the network is compiled once."""
+    """The host, with sanitizers, or a core."""
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: dict[tuple[str, bool], Path] = {}
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -124,25 +123,12 @@ class Place:
 
     def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
         lesson.write(folder, self.core, memory)
-        sources = project_sources(folder, self.core)
-        own = [source for source in sources if source.parent.name == "model"]
-        takes_ids = lesson.graph.takes_ids  # the application knows it
-        shared = {(s.name, takes_ids and s.parent.name == "app"): s for s in sources if s not in own}
-        missing = {key: source for key, source in shared.items() if key not in self.objects}
-        if missing:
-            objects = self._compile([*missing.values()], folder, self.folder / f"shared{len(self.objects)}")
-            self.objects |= dict(zip(missing, objects, strict=True))
-        own_objects = self._compile([*own, *more], folder, folder / "own")
+        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        objects = [*own_objects, *(self.objects[key] for key in shared)]
-        self.toolchain.link(objects, image, linker_script=script, sanitize=self.sanitize)
+        sources = [*project_sources(folder, self.core), *more]
+        self.toolchain.build(sources, includes, image, linker_script=script, sanitize=self.sanitize)
         return image
-
-    def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
-        output.mkdir()
-        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
-        return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
 
     def learn(self, lesson: Lesson, image: Path) -> bytes:
         requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]
