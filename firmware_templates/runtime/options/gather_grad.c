@@ -32,11 +32,12 @@ void rct_gather_grad(const rct_gather_t *op, const rct_gather_grad_t *grad, cons
                      const rct_error_t *error, rct_backward_t *backward)
 {
     const rct_weights_t *table = &op->weights;
+    const int32_t low_bits = RCT_WIDE_WEIGHTS ? rct_max(table->bits - 8, 0) : 0;
     rct_row_t row = {
         .depth = table->depth,
         .bits = table->bits,
         .stochastic = grad->stochastic,
-        .step = rct_step(&grad->step, 0, backward->exponent),
+        .step = rct_step(&grad->step, 0, backward->exponent - low_bits),
     };
     for (int32_t i = 0; i < op->count; i++) {
         const int32_t place = table->split ? table->split->places[ids[i]] : ids[i];
