@@ -26,6 +26,7 @@ width; Gavg is then half of what it was, and the rule above may give the bit bac
 
 import enum
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -162,7 +163,9 @@ class BitPolicy:
                 f"Unknown mode of the policy. Expected one of {[str(mode) for mode in Mode]}. "
                 f"Received: mode={self.mode!r}."
             )
-        if self.budget_bytes is not None and not self.budget_bytes > 0:
+        if self.budget_bytes is not None and not (
+            isinstance(self.budget_bytes, numbers.Real) and self.budget_bytes > 0
+        ):
             raise RecipeError(
                 "The budget must be a positive number of bytes, or None for no limit. "
                 f"Received: budget_bytes={self.budget_bytes}."
