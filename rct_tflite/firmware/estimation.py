@@ -153,7 +153,7 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
         tuning=tuning,
         day=day,
         battery_days=life,
-        memory=_map(project, target, measured_memory(project, build.sizes, cost.stack_bytes)),
+        memory=_map(project, target, measured_memory(project, build, cost.stack_bytes)),
         sleeps_alone=day is not None and options.sleep_uw is None,
     )
 

@@ -200,6 +200,11 @@ def _mean(graph: Graph, op: Op) -> list[tuple[int, int]]:
     """Returns the multiplier of MEAN, into which TFLite-Micro divides the number of elements."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     count = source.shape[1] * source.shape[2]
+    if count * LARGEST_INPUT > INT32_MAX:
+        raise UnsupportedLayerError(
+            f"The sum of layer '{op.name}' (MEAN) could overflow 32 bits. Expected at most "
+            f"{INT32_MAX // LARGEST_INPUT} positions. Received: {count}. Pool before it."
+        )
     multiplier, shift = quantize_multiplier(source.scale / result.scale)
     room = min(count.bit_length() - 1, 32, 31 + shift)
     return [((multiplier << room) // count, shift - room)]
