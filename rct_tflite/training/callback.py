@@ -181,7 +181,7 @@ class RCTCallback(keras.callbacks.Callback):
                 if not fnmatch.filter(labels, pattern):
                     raise RecipeError(
                         f"The threshold for {pattern!r} fits no weight. Expected a pattern of one of these names: "
-                        f"{sorted(labels)}. Received: {name}={dict(threshold)}."
+                        f"{sorted(labels)}. Received: {name}={threshold}."
                     )
 
     def _limits(self, weight: IntegerWeight) -> tuple[int, int]:
