@@ -22,6 +22,7 @@ from rct_tflite.spec.graph import (
 )
 from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.tflite.flatfile import int_tuple, load_model, schema, text
+from rct_tflite.tflite.graph_checks import check_layers, check_quantization, check_read
 from rct_tflite.tflite.metadata import METADATA_NAME, decode_metadata
 from rct_tflite.tflite.options import (
     OPTION_CLASSES,
@@ -40,14 +41,6 @@ _NOT_IN_C = re.compile(r"[^0-9A-Za-z_]+")
 _POOLS = (OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D)
 _IMAGES = (*_POOLS, OpKind.MEAN)
 """Ops without weights that read (1, height, width, channels)."""
-_MOVES = (*_POOLS, OpKind.RESHAPE, OpKind.CONCATENATION, OpKind.PAD, OpKind.RELU6)
-"""Ops that move bytes: input and output have one quantisation."""
-_FIXED_OUTPUT = {
-    OpKind.SOFTMAX: (1 / 256, -128),
-    OpKind.LOGISTIC: (1 / 256, -128),
-    OpKind.TANH: (1 / 128, 0),
-}
-"""Scale and zero point that TFLite gives the output of these ops."""
 _ARITY = {
     **dict.fromkeys(WEIGHTED_KINDS, (2, 3)),
     **dict.fromkeys(PAIR_KINDS, (2,)),
@@ -167,8 +160,8 @@ class _Reader:
         if output != ops[-1].output:
             raise UnsupportedLayerError(f"The last op does not write the output. Supported: {_SUPPORTED}.")
         graph = Graph(name, tuple(self.tensors), tuple(ops), 0, output, self.training or TrainingMetadata())
-        _check_layers(graph)
-        _check_read(graph)
+        check_layers(graph)
+        check_read(graph)
         graph = replace(graph, wide=self._read_wide(graph))
         return GraphSource(graph, tuple(self.buffers))
 
@@ -285,7 +278,7 @@ class _Reader:
             )
         if all(source.data is not None for source in sources):
             raise UnsupportedLayerError(f"Op {name!r} reads constants alone. Export the model with its result instead.")
-        _check_quantization(name, kind, sources, target)
+        check_quantization(name, kind, sources, target)
         self.known[int_tuple(raw.outputs)[0]] = output = self._add(target)
         return Op(kind, name, tuple(inputs), output, options)
 
@@ -379,41 +372,3 @@ def _counts(allowed: tuple[int, ...]) -> str:
 def _name_in(enumeration: Any, value: int) -> str:
     """Returns the name of a value of one of the schema's enumerations."""
     return next((name for name, number in vars(enumeration).items() if number == value), f"unknown {value}")
-
-
-def _check_quantization(name: str, kind: OpKind, sources: list[Tensor], target: Tensor) -> None:
-    """Refuses scales that TFLite-Micro's kernel of this kind does not work with."""
-    found = (target.scale, target.zero_point)
-    wanted = _FIXED_OUTPUT.get(kind, found)
-    if found != wanted:
-        raise UnsupportedLayerError(
-            f"Op {name!r} ({kind.name}) must have scale {wanted[0]} and zero point {wanted[1]} at its output. "
-            f"Received: {found}."
-        )
-    for source in sources if kind in _MOVES else sources[1:] if kind is OpKind.GATHER else []:
-        if (source.scale, source.zero_point) != found:
-            raise UnsupportedLayerError(
-                f"Op {name!r} must keep its input's scale and zero point. "
-                f"Received: ({source.scale}, {source.zero_point}) and {found}."
-            )
-
-
-def _check_read(graph: Graph) -> None:
-    """Refuses an op whose output nothing reads."""
-    read = {index for op in graph.ops for index in op.inputs} | {graph.output}
-    unread = [op.name for op in graph.ops if op.output not in read]
-    if unread or graph.input not in read:
-        raise UnsupportedLayerError(
-            f"Every tensor must lead to the output. Received: {unread or ['the input']}, which is never read. "
-            "Export the model without it."
-        )
-
-
-def _check_layers(graph: Graph) -> None:
-    """Checks that the metadata speaks of ops that are there."""
-    weighted = [op.name for op in graph.ops if op.has_weights]
-    unknown = [layer.name for layer in graph.training.layers if layer.name not in weighted]
-    if unknown:
-        raise ModelFileError(
-            f"The metadata names layers that the file does not hold. Expected some of {weighted}. Received: {unknown}."
-        )
