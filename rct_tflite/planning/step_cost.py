@@ -37,7 +37,7 @@ def step_instructions(graph: Graph, plan: TrainingPlan, steps: tuple[BackwardSte
 
 def _forward(graph: Graph, op: Op) -> float:
     outputs = graph.tensors[op.output].size
-    if not op.has_weights:
+    if not op.has_bias:
         return 0.0 if op.kind is OpKind.RESHAPE else ELEMENT * outputs
     each = DEPTHWISE if op.kind is OpKind.DEPTHWISE_CONV_2D else FORWARD
     return each * _products(graph, op) + OUTPUT * outputs
@@ -54,6 +54,8 @@ def _backward(graph: Graph, plan: TrainingPlan, step: BackwardStep, density: dic
     if not op.has_weights:
         return 0.0 if op.kind is OpKind.RESHAPE else ERROR * graph.tensors[op.inputs[0]].size
     channels, depth = graph.row_shape(op)
+    if op.kind is OpKind.GATHER:  # as many rows as there are ids at most
+        return (ERROR + UPDATE) * outputs
     learning = len(plan.channels_of(op.name, channels))
     gradient = 0.0 if op.kind is OpKind.FULLY_CONNECTED else learning / channels
     share = gradient + (1.0 if step.passages else 0.0)
