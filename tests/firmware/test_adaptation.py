@@ -114,12 +114,13 @@ CASES = {
     "spread": (read_graph(spread_model()), 3.0, None),
     "branches": (branched(), 3.0, None),
 }
+RECOMPUTED = ("branches",)
 
 
 def case_of(folder, name, target=TARGET) -> Swinging:
     graph, t_min, budget = CASES[name]
     options = AdaptationOptions("2:8", budget_bytes=budget, interval=5, t_min=t_min)
-    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options)
+    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options, recomputes=name in RECOMPUTED)
 
 
 @pytest.fixture(scope="module", params=CASES)
