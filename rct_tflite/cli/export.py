@@ -87,6 +87,7 @@ def command(
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train conv3:0.25,dense
       rct-tflite export kws.tflite --target stm32h743 --out build/kws --train auto --ram 64K --samples mine.npz
       rct-tflite export kws.keras --target cortex-m4 --out build/kws --adapt-bits 4:8 --budget 12000
+      rct-tflite export kws.tflite --target cortex-m4 --out build/kws --train last:2 --weight-bits 12
     """
     names = tuple(name.strip() for name in labels.split(",")) if labels else ()
     options = ExportOptions(
@@ -101,6 +102,7 @@ def command(
         update.limits,
         int(error_bits),
         adaptation,
+        update.weight_bits,
         recompute,
     )
     result = export_model(model, target, out, options)

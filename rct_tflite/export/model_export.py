@@ -23,6 +23,7 @@ from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
+from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.aid_options import NO_AIDS
 from rct_tflite.spec.graph import Graph, TrainingMetadata
@@ -31,6 +32,7 @@ from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
 from rct_tflite.tflite.reader import read_graph
+from rct_tflite.tflite.rescale import widen_weights, without_wide_weights
 
 MICRO_FOLDER = "tflite-micro"
 GOLDEN_VECTORS = 4
@@ -53,6 +55,7 @@ class ExportOptions:
         limits: Of what "auto" chooses.
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
+        weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
         recompute: Which activations the backward pass computes again, as `choose_recomputation()` reads it.
     """
 
@@ -67,6 +70,7 @@ class ExportOptions:
     limits: Limits = NO_LIMITS
     error_bits: int = 8
     adaptation: AdaptationOptions | None = None
+    weight_bits: str | None = None
     recompute: str = AUTO
 
 
@@ -108,11 +112,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     emulated(target)  # refuses an unknown core before anything is converted
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
+        content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
-        choice = UpdateChoice(
-            options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
-        )
-        plan, search = choose_plan(graph, target, choice, step_options(graph, options.step))
         plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
@@ -143,7 +144,10 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
-        micro = write_micro_artifacts(folder / MICRO_FOLDER, graph, content, golden)
+        inference_file = without_wide_weights(content)
+        micro = write_micro_artifacts(
+            folder / MICRO_FOLDER, read_graph(inference_file, graph.name), inference_file, golden
+        )
         errors = _error_widths(graph, plan, options) if plan.trained else None
     return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
 
@@ -155,6 +159,23 @@ def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: st
         return dataclasses.replace(beside, arena=arena).ram <= target.ram.size
 
     return choose_recomputation(graph, plan, request, fits)
+
+
+def _choose(
+    content: bytes, name: str, target: Target, options: ExportOptions
+) -> tuple[bytes, TrainingPlan, Search | None]:
+    """Returns the file with its weights widened, what learns, and the search for it, if there was one."""
+    graph = read_graph(content, name)
+    text = options.weight_bits
+    widths = {} if text is None else read_widths(graph, text)
+    choice = UpdateChoice(
+        options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
+    )
+    widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
+    plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))
+    if text is not None:
+        content = widen_weights(content, learning_widths(plan, text, widths))
+    return content, plan, search
 
 
 def _tflite_of(model: Path, options: ExportOptions) -> bytes:

@@ -65,6 +65,8 @@ def _differences(graph: Graph, op: Op, layer: TrainedLayer, source: AffineQuanti
     scales = layer.weights.scales
     if not np.array_equal(weights.data, layer.weights.integers):  # type: ignore[arg-type]
         found.append("weight integers")
+    if not np.array_equal(graph.wide.get(op.name, ()), () if layer.weights.wide is None else layer.weights.wide):
+        found.append("weight integers of more than 8 bits")
     if not np.array_equal(bias.data, bias_integers(layer, source)):  # type: ignore[arg-type]
         found.append("bias integers")
     for tensor, expected in ((weights, scales), (bias, source.scale * scales)):

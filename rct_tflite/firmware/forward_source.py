@@ -12,7 +12,7 @@ from rct_tflite.firmware.adaptation_source import adapts, bound_op
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.reference.constants import ForwardConstants, forward_constants
-from rct_tflite.reference.packing import pack_rows, row_bytes
+from rct_tflite.reference.packing import held_bits, held_rows, pack_rows, row_bytes, widest_bits
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, ConcatenationOptions, Op, OpKind, PadOptions
 
 MAX_WINDOW = 255
@@ -196,11 +196,12 @@ class _Forward:
         )
 
     def _weights(self) -> str:
-        op, name, bits = self._op, self._name, self._graph.bits_of(self._op)
+        op, name = self._op, self._name
+        bits = held_bits(self._graph, self._names.plan, op)
         weights, bias = self._graph.tensors[op.inputs[1]], self._graph.tensors[op.inputs[2]]
         assert bias.data is not None
         channels, depth = self._graph.row_shape(op)
-        rows = pack_rows(self._graph.weight_rows(op), bits)
+        rows = pack_rows(held_rows(self._graph, self._names.plan, op), bits)
         shape = " x ".join(map(str, weights.shape))
         self._source.add_table(f"rows_{name}", "uint8_t", f"{op.name}: weights {shape}, {bits} bits", rows)
         self._source.add_table(f"bias_{name}", "int32_t", f"{op.name}: biases", bias.data)
@@ -268,7 +269,8 @@ class _Forward:
     def _check_sizes(self) -> None:
         sizes = [*self._input.shape, *self._output.shape]
         if self._op.has_weights:
-            sizes.append(self._graph.row_shape(self._op)[1])
+            depth = self._graph.row_shape(self._op)[1]
+            sizes += [depth, row_bytes(depth, widest_bits(self._graph, self._names.plan, self._op))]
         w = self._c.window
         steps = [w.filter_h, w.filter_w, w.stride_h, w.stride_w] if w else []
         classes = self._input.shape[-1] if self._op.kind is OpKind.SOFTMAX else 0

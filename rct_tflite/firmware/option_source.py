@@ -8,9 +8,10 @@ from rct_tflite.firmware.tables import struct_text
 from rct_tflite.planning.held import held_layout
 from rct_tflite.reference.backward import backward_steps
 from rct_tflite.reference.losses import loss_tensor
+from rct_tflite.reference.packing import holds_wide_weights
 from rct_tflite.reference.rates import clip_constants, rate_limits
 from rct_tflite.spec.aid_options import NO_AIDS
-from rct_tflite.spec.graph import Op
+from rct_tflite.spec.graph import Graph, Op
 from rct_tflite.spec.training_plan import TrainingPlan
 
 _AIDS = ("rct_aids.h", "clear.h", "evaluation.c", "replay.c")
@@ -24,21 +25,24 @@ _HELD = (
     "learn_channel.c",
 )
 """The last one replaces a kernel of its name."""
+_WIDE = ("wide.h",)
+"""Replaces a header of its name, with which weights have up to 8 bits."""
 _RATES = ("rct_rates.h", "blocks.h", "scale_error.c", "rates.c")
 
 HELD_SUFFIX = "_held"
 """Of the kernel that takes a FULLY_CONNECTED op's update through rows."""
 
 
-def copy_options(source: Path, runtime: Path, plan: TrainingPlan) -> None:
+def copy_options(source: Path, runtime: Path, graph: Graph, plan: TrainingPlan) -> None:
     """Copies the files of the options that a plan uses: headers beside rct.h, the others to the kernels.
 
     Args:
         source: Folder of all options.
         runtime: The runtime of an export.
+        graph: The network.
         plan: Says which.
     """
-    for name in _files(plan):
+    for name in (*_files(plan), *(_WIDE if holds_wide_weights(graph, plan) else ())):
         folder = runtime if name.startswith("rct_") else runtime / "kernels"
         shutil.copyfile(source / name, folder / name)
     if plan.options.holds_gradients:

@@ -47,7 +47,7 @@ def write_firmware(
     firmware = folder / FIRMWARE_FOLDER
     for part in ("runtime", "app", "ports"):
         copy_contents(templates / part, firmware / part)
-    copy_options(templates / "runtime" / "options", firmware / "runtime", plan)
+    copy_options(templates / "runtime" / "options", firmware / "runtime", graph, plan)
     options = firmware / "runtime" / "rct_options.h"
     render(templates / "glue" / "rct_options.h.j2", options, options=option_macros(plan))
     for name in ("CMakeLists.txt", "README.md"):

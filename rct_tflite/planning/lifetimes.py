@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rct_tflite.reference.backward import BackwardStep, Passage, backward_steps, gain_of_merge, gain_of_sum
 from rct_tflite.reference.constants import masks_errors
 from rct_tflite.reference.losses import loss_tensor
+from rct_tflite.reference.packing import held_bits
 from rct_tflite.spec.graph import PAIR_KINDS, TABLE_KINDS, Graph, Op, OpKind
 from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -47,10 +48,10 @@ def unpacks_rows(graph: Graph, plan: TrainingPlan, op: Op) -> bool:
     """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
     if not op.has_weights or op.kind is OpKind.FULLY_CONNECTED:
         return False
-    narrowest = graph.bits_of(op)
+    narrowest = widest = held_bits(graph, plan, op)
     if plan.adaptation is not None and op.name in plan.adaptation.layers:
-        narrowest = plan.adaptation.min_bits
-    return narrowest != EXPORT_BITS
+        narrowest, widest = plan.adaptation.min_bits, plan.adaptation.max_bits
+    return not narrowest == widest == EXPORT_BITS
 
 
 def _computed_again(graph: Graph, plan: TrainingPlan) -> dict[int, int]:

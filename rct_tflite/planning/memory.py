@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
 from rct_tflite.reference.adaptation import block_bytes, header_bytes
-from rct_tflite.reference.packing import room_bytes
+from rct_tflite.reference.packing import held_bits, room_bytes
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -23,12 +23,13 @@ class Placement:
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """Where an op's packed rows that learn, and its biases, lie in the parameter block (bytes)."""
+    """Where an op's packed rows that learn, and its biases, lie in the parameter block (bytes), and at which width."""
 
     op: str
     rows: int
     bias: int
     channels: tuple[int, ...]
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def parameter_slots(graph: Graph, plan: TrainingPlan) -> tuple[tuple[ParameterSl
     learning = {
         op.name: plan.channels_of(op.name, graph.row_shape(op)[0]) for op in graph.ops if op.name in plan.trained
     }
-    bits = {op.name: graph.bits_of(op) for op in graph.ops if op.name in plan.trained}
+    bits = {op.name: held_bits(graph, plan, op) for op in graph.ops if op.name in plan.trained}
     slots, end = slots_at(graph, learning, bits, header_bytes(plan))
     return slots, end if plan.adaptation is None else block_bytes(graph, plan)
 
@@ -175,7 +176,7 @@ def slots_at(
         if op.name in learning:
             channels, depth = graph.row_shape(op)
             bias = offset + room_bytes(len(learning[op.name]), depth, bits[op.name])
-            slots.append(ParameterSlot(op.name, offset, bias, learning[op.name]))
+            slots.append(ParameterSlot(op.name, offset, bias, learning[op.name], bits[op.name]))
             offset = bias + 4 * channels
     return tuple(slots), offset
 

@@ -16,7 +16,7 @@ from rct_tflite.spec.graph import (
     OpKind,
     PadOptions,
 )
-from rct_tflite.spec.quantization import ACTIVATION_MIN
+from rct_tflite.spec.quantization import ACTIVATION_MIN, EXPORT_BITS, narrowed
 
 Int8Array = npt.NDArray[np.int8]
 IntArray = npt.NDArray[np.int64]
@@ -29,7 +29,8 @@ class ReferenceNetwork:
         graph: The network.
 
     Attributes:
-        weights: Per op with weights, int64 (channels, depth).
+        weights: Per op with weights, int64 (channels, depth): those of the `.tflite`, or what `hold()` was given.
+        bits: Per op with weights, their bit-width.
         biases: Per op with weights, int64 (channels,).
         constants: Forward constants of every op.
     """
@@ -38,13 +39,23 @@ class ReferenceNetwork:
         self.graph = graph
         self.constants: dict[str, ForwardConstants] = {op.name: forward_constants(graph, op) for op in graph.ops}
         self.weights: dict[str, IntArray] = {}
+        self.bits: dict[str, int] = {}
         self.biases: dict[str, IntArray] = {}
         for op in graph.ops:
             if op.has_weights:
                 bias = graph.tensors[op.inputs[2]].data
                 assert bias is not None
-                self.weights[op.name] = graph.weight_rows(op)
+                self.hold(op, graph.weight_rows(op), min(graph.bits_of(op), EXPORT_BITS))
                 self.biases[op.name] = bias.reshape(-1).astype(np.int64)
+
+    def hold(self, op: Op, rows: IntArray, bits: int) -> None:
+        """Replaces the weights of an op by others, int64 (channels, depth) of `bits` bits."""
+        self.weights[op.name], self.bits[op.name] = rows, bits
+
+    def seen_weights(self, op: Op) -> IntArray:
+        """Returns the weights of an op as its kernels see them: of 8 bits at most, int64 (channels, depth)."""
+        weights, bits = self.weights[op.name], self.bits[op.name]
+        return narrowed(weights, bits) if bits > EXPORT_BITS else weights
 
     def run(self, inputs: Int8Array) -> Int8Array:
         """Returns the output of the last op, int8 (n, ...), for int8 inputs (n, *input shape without batch)."""
@@ -119,7 +130,7 @@ class ReferenceNetwork:
 
     def _run_weighted(self, op: Op, value: Int8Array) -> Int8Array:
         c, zero_point = self.constants[op.name], self.graph.tensors[op.output].zero_point
-        weights, bias = self.weights[op.name], self.biases[op.name]
+        weights, bias = self.seen_weights(op), self.biases[op.name]
         if op.kind is OpKind.DEPTHWISE_CONV_2D:
             return kernels.depthwise(self.windows(op, self._centred(op, 0, value), 0), weights, bias, zero_point, c)
         if op.kind is OpKind.TRANSPOSE_CONV:
@@ -149,7 +160,7 @@ class ReferenceNetwork:
         """Returns the weights of a convolution, int64 (channels, filter_h, filter_w, depth)."""
         window = self.constants[op.name].window
         assert window is not None
-        weights = self.weights[op.name]
+        weights = self.seen_weights(op)
         return weights.reshape(len(weights), window.filter_h, window.filter_w, -1)
 
     def windows(self, op: Op, value: npt.NDArray[np.signedinteger], fill: int) -> IntArray:

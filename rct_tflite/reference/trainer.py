@@ -18,7 +18,7 @@ from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
 from rct_tflite.reference.held import Block, HeldGradients, Place
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
-from rct_tflite.reference.packing import pack_rows
+from rct_tflite.reference.packing import held_bits, held_rows, pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
 from rct_tflite.reference.rates import ErrorScaling
 from rct_tflite.reference.rounding import round_shift, round_shifts
@@ -33,7 +33,7 @@ from rct_tflite.spec.graph import (
     PadOptions,
     TableOptions,
 )
-from rct_tflite.spec.quantization import ACTIVATION_MIN, top
+from rct_tflite.spec.quantization import ACTIVATION_MIN, low_bits, top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 Int8Array = npt.NDArray[np.int8]
@@ -60,6 +60,9 @@ class ReferenceTrainer:
 
     def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
         self.network = ReferenceNetwork(graph)
+        for op in graph.ops:
+            if op.name in plan.trained:
+                self.network.hold(op, held_rows(graph, plan, op), held_bits(graph, plan, op))
         self.plan = plan
         self.random = RandomGenerator(seed)
         self.gains: dict[str, int] = {}
@@ -67,7 +70,6 @@ class ReferenceTrainer:
         self.constants = {step.op.name: step.constants for step in self._steps if step.constants is not None}
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
-        self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
         self.adapter: WidthAdapter | None = None
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
@@ -98,7 +100,6 @@ class ReferenceTrainer:
             self._backward(values, self.scaling.apply(error, wanted))
             if self.adapter is not None:
                 self.adapter.end_step()
-                self._bits.update(self.adapter.bits)
         self.held.finish_sample(tuple(step.op for step in self._steps))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
@@ -124,7 +125,7 @@ class ReferenceTrainer:
             if op.name in self.plan.trained:
                 weights = self.network.weights[op.name]
                 learning = weights[list(self.plan.channels_of(op.name, len(weights)))]
-                packed = pack_rows(learning, self._bits[op.name]).tobytes()
+                packed = pack_rows(learning, self.network.bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
         used = sum(map(len, blocks))
         return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
@@ -189,9 +190,9 @@ class ReferenceTrainer:
         scaled = gradients.channel_errors(error.values, self.constants[op.name])
         window = self.network.constants[op.name].window
         if window is None:
-            acc = _product(scaled, self.network.weights[op.name]).reshape(in_shape)
+            acc = _product(scaled, self.network.seen_weights(op)).reshape(in_shape)
         elif op.kind is OpKind.DEPTHWISE_CONV_2D:
-            acc = gradients.depthwise_input(scaled, self.network.weights[op.name], window, in_shape)
+            acc = gradients.depthwise_input(scaled, self.network.seen_weights(op), window, in_shape)
         elif op.kind is OpKind.TRANSPOSE_CONV:
             acc = gradients.transpose_conv_input(scaled, self.network.filters(op), window, in_shape)
         else:
@@ -334,9 +335,11 @@ class ReferenceTrainer:
         multiplier = c.bias_step if place.part else c.weight_step
         assert multiplier is not None
         values = self.network.biases[op.name] if place.part else self.network.weights[op.name]
-        limit = c.bias_limit if place.part else top(self._bits[op.name])
+        bits = self.network.bits[op.name]
+        limit = c.bias_limit if place.part else top(bits)
         row = slice(place.channel, place.channel + 1)
-        step = self._updates(gradient.values, multiplier, place.channel, gradient.exponent)
+        exponent = gradient.exponent - (0 if place.part else low_bits(bits))
+        step = self._updates(gradient.values, multiplier, place.channel, exponent)
         values[row] = subtract(values[row], step, limit)
 
     def _learn_row(self, op: Op, centred: IntArray, error: ScaledError, channel: int) -> None:
@@ -344,13 +347,13 @@ class ReferenceTrainer:
         multiplier, weights = self.constants[op.name].weight_step, self.network.weights[op.name]
         assert multiplier is not None
         index = channel if multiplier.mantissa.size > 1 else 0
-        dropped = self.plan.error_bits - 8
-        shift = int(multiplier.shift[index]) + error.exponent - dropped
+        dropped, bits = self.plan.error_bits - 8, self.network.bits[op.name]
+        shift = int(multiplier.shift[index]) + error.exponent - dropped - low_bits(bits)
         mantissa, shift = step_multiplier(int(multiplier.mantissa[index]), shift)
         factor = round_shift(error.values.reshape(-1)[channel] * mantissa, dropped)
         step = updates(centred * factor, 1, shift, generator_for(self.plan.rounding, self.random))
         row = slice(channel, channel + 1)
-        weights[row] = subtract(weights[row], step, top(self._bits[op.name]))
+        weights[row] = subtract(weights[row], step, top(bits))
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

@@ -2,6 +2,7 @@
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -244,7 +245,8 @@ class TrainingMetadata:
 class Graph:
     """An int8 network: one input, one output, ops in the order of execution, batch 1.
 
-    A tensor may be read by several ops.
+    A tensor may be read by several ops. `wide` has, by the name of the op, weights of more than 8 bits: int16 in the
+    shape of the tensor, which holds the same rounded to int8 (`quantization.narrowed()`).
     """
 
     name: str
@@ -253,6 +255,7 @@ class Graph:
     input: int
     output: int
     training: TrainingMetadata = field(default_factory=TrainingMetadata)
+    wide: Mapping[str, npt.NDArray[np.int16]] = field(default_factory=dict)
 
     def bits_of(self, op: Op) -> int:
         """Returns the bit-width of an op's weights: 8 where the file does not say."""
@@ -269,15 +272,22 @@ class Graph:
         return channels, self.tensors[op.inputs[1]].size // channels
 
     def weight_rows(self, op: Op) -> npt.NDArray[np.int64]:
-        """Returns the weights of an op as the runtime holds them: int64 (channels, depth)."""
+        """Returns the weights of an op as the kernels see them, of 8 bits at most: int64 (channels, depth)."""
         data = self.tensors[op.inputs[1]].data
         assert data is not None
+        return self._rows(op, data)
+
+    def full_rows(self, op: Op) -> npt.NDArray[np.int64]:
+        """Returns the weights of an op at their full bit-width: int64 (channels, depth)."""
+        return self._rows(op, self.wide[op.name]) if op.name in self.wide else self.weight_rows(op)
+
+    def _rows(self, op: Op, data: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
         channels, depth = self.row_shape(op)
         if op.kind is OpKind.DEPTHWISE_CONV_2D:
             return data.reshape(depth, channels).T.astype(np.int64)
         return data.reshape(channels, depth).astype(np.int64)
 
-    def weights_of_rows(self, op: Op, rows: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int8]:
-        """Returns rows (channels, depth) as int8 in the file's shape."""
+    def weights_of_rows(self, op: Op, rows: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int16]:
+        """Returns rows (channels, depth) as int16 in the file's shape."""
         ordered = rows.T if op.kind is OpKind.DEPTHWISE_CONV_2D else rows
-        return ordered.reshape(self.tensors[op.inputs[1]].shape).astype(np.int8)
+        return ordered.reshape(self.tensors[op.inputs[1]].shape).astype(np.int16)

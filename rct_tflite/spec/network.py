@@ -17,12 +17,15 @@ class TrainedWeights:
     """The integers of one layer and how they are read.
 
     Attributes:
-        integers: int8, each within `top(bits)`: (units, depth) for FULLY_CONNECTED, (1, kernel_h, kernel_w, channels)
-            for DEPTHWISE_CONV_2D, (channels, kernel_h, kernel_w, input_channels) for CONV_2D and TRANSPOSE_CONV.
-        scales: float64, (1,) or (output channels,), rounded to 12 significant bits.
+        integers: int8, each within `top(bits)`, or within `top(8)` where `bits` is larger: (units, depth) for
+            FULLY_CONNECTED, (1, kernel_h, kernel_w, channels) for DEPTHWISE_CONV_2D, (channels, kernel_h, kernel_w,
+            input_channels) for CONV_2D and TRANSPOSE_CONV.
+        scales: Of `integers`: float64, (1,) or (output channels,), rounded to 12 significant bits.
         bias: float64, (output channels,), real values.
-        bits: Bit-width, 2 to 8.
+        bits: Bit-width, 2 to 16.
         trainable: Whether the layer may learn on the device.
+        wide: int16, same shape, the integers at their full width where that is more than 8 bits, else None:
+            `integers` are these, `quantization.narrowed()`.
     """
 
     integers: npt.NDArray[np.int8]
@@ -30,6 +33,7 @@ class TrainedWeights:
     bias: npt.NDArray[np.float64]
     bits: int
     trainable: bool = True
+    wide: npt.NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
 from rct_tflite.spec.graph import Graph, Op, OpKind, Tensor
-from rct_tflite.spec.quantization import EXPORT_BITS, top
+from rct_tflite.spec.quantization import EXPORT_BITS, narrowed, top
 from rct_tflite.tflite.flatfile import Span, buffer_spans, int_tuple, load_model, pack_model, schema
 from rct_tflite.tflite.reader import GraphSource, read_source
 
@@ -135,6 +135,11 @@ def _check_integers(graph: Graph, op: Op, integers: npt.NDArray[np.int8], bias: 
         raise QuantizationError(
             f"The new weights of layer {op.name!r} do not fit. Expected int8 {shapes[0]} and int32 {shapes[1]}. "
             f"Received: {integers.dtype} {integers.shape} and {bias.dtype} {bias.shape}."
+        )
+    if op.name in graph.wide and not np.array_equal(integers, narrowed(graph.wide[op.name], graph.bits_of(op))):
+        raise QuantizationError(
+            f"Layer {op.name!r} has {graph.bits_of(op)} bits. Expected the weights that it has at this width, rounded "
+            "to 8 bits. Received: others. Replace both with rescale_weights()."
         )
     # A file of others may use -128; our grid is symmetric.
     limit = top(min(graph.bits_of(op), EXPORT_BITS))

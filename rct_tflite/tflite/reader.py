@@ -1,10 +1,13 @@
 """Reads a `.tflite` file into a `Graph`."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, UnsupportedLayerError
 from rct_tflite.spec.graph import (
@@ -17,6 +20,7 @@ from rct_tflite.spec.graph import (
     Tensor,
     TrainingMetadata,
 )
+from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.tflite.flatfile import int_tuple, load_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, decode_metadata
 from rct_tflite.tflite.options import (
@@ -27,6 +31,7 @@ from rct_tflite.tflite.options import (
     unsupported_attribute,
 )
 from rct_tflite.tflite.tensors import ABSENT, TensorReader, buffer_of, check_rank
+from rct_tflite.tflite.wide import WIDE_NAME, WideLayer, decode_wide
 
 _SUPPORTED = "int8 " + ", ".join(kind.name for kind in OpKind) + " with one input, one output and batch 1"
 _NOT_IN_C = re.compile(r"[^0-9A-Za-z_]+")
@@ -87,7 +92,7 @@ def read_source(data: bytes | Path, name: str | None = None) -> GraphSource:
         name = name or data.stem
         data = _read_bytes(data)
     model = load_model(data)
-    return _Reader(_only_subgraph(model), model, _read_metadata(model)).read(name or "model")
+    return _Reader(_only_subgraph(model), model, _read_training(model)).read(name or "model")
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -112,12 +117,18 @@ def _only_subgraph(model: Any) -> Any:
     return subgraph
 
 
-def _read_metadata(model: Any) -> TrainingMetadata | None:
+def _metadata(model: Any, name: str) -> bytes | None:
+    """Returns an entry of the metadata table, None where there is none."""
     for entry in model.metadata or []:
-        if text(entry.name) == METADATA_NAME:
+        if text(entry.name) == name:
             content = buffer_of(model, int(entry.buffer))
-            return decode_metadata(b"" if content is None else content.tobytes())
+            return b"" if content is None else content.tobytes()
     return None
+
+
+def _read_training(model: Any) -> TrainingMetadata | None:
+    content = _metadata(model, METADATA_NAME)
+    return None if content is None else decode_metadata(content)
 
 
 @dataclass
@@ -152,7 +163,17 @@ class _Reader:
         graph = Graph(name, tuple(self.tensors), tuple(ops), 0, output, self.training or TrainingMetadata())
         _check_layers(graph)
         _check_read(graph)
+        graph = replace(graph, wide=self._read_wide(graph))
         return GraphSource(graph, tuple(self.buffers))
+
+    def _read_wide(self, graph: Graph) -> Mapping[str, npt.NDArray[np.int16]]:
+        ops, layers = {op.name: op for op in graph.ops}, []
+        for layer in graph.training.layers:
+            if layer.bits > EXPORT_BITS:
+                seen = graph.tensors[ops[layer.name].inputs[1]].data
+                assert seen is not None
+                layers.append(WideLayer(layer.name, layer.bits, seen))
+        return decode_wide(_metadata(self.model, WIDE_NAME), layers)
 
     def _kinds(self) -> Iterator[OpKind]:
         return (OpKind(self._code(raw)) for raw in self.subgraph.operators)

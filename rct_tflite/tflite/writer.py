@@ -13,6 +13,7 @@ from rct_tflite.spec.quantization import AffineQuantization, round_scale, top
 from rct_tflite.tflite.attributes import constant_input, schema_options, version_of
 from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, encode_metadata, training_for
+from rct_tflite.tflite.wide import WIDE_NAME, encode_wide
 
 INPUT_NAME = "input"
 DESCRIPTION = "rct-tflite"
@@ -50,6 +51,9 @@ def write_exact(converted: bytes, network: TrainedNetwork, training: TrainingMet
     writer = _Writer(model)
     writer.add_network(network)
     writer.add_metadata(METADATA_NAME.encode(), encode_metadata(training))
+    wide = [weights.wide for layer in network.layers if (weights := layer.weights) and weights.wide is not None]
+    if wide:
+        writer.add_metadata(WIDE_NAME.encode(), encode_wide(wide))
     return pack_model(writer.finish())
 
 
@@ -179,11 +183,11 @@ class _Writer:
                 f"Layer {layer.name!r} must have one scale, or one per output channel. "
                 f"Expected 1 or {weights.integers.shape[axis]}. Received: {weights.scales.size}."
             )
-        limit = top(weights.bits)
-        if np.abs(weights.integers.astype(np.int16)).max() > limit:
+        limit, integers = top(weights.bits), weights.integers if weights.wide is None else weights.wide
+        if np.abs(integers.astype(np.int32)).max() > limit:
             raise QuantizationError(
                 f"Layer {layer.name!r} has weights out of range. Expected {-limit} to {limit} at {weights.bits} bits. "
-                f"Received: {weights.integers.min()} to {weights.integers.max()}."
+                f"Received: {integers.min()} to {integers.max()}."
             )
         exact = _quantization(f"{layer.name}/weights", weights.scales, 0, axis)
         own = self._constant(f"{layer.name}/weights", weights.integers, exact)

@@ -48,7 +48,7 @@ def freeze(model: RCTModel) -> TrainedNetwork:
     Raises:
         UnsupportedLayerError: If the model is not an `RCTModel`, or holds what the device cannot run. Every such
             layer is named.
-        QuantizationError: If a layer has more than 8 bits, a range was never observed, or a number is not finite.
+        QuantizationError: If a range was never observed, or a number is not finite.
     """
     if not isinstance(model, RCTModel):
         raise UnsupportedLayerError(

@@ -23,7 +23,7 @@ from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
-from tests.graphs import GraphBuilder
+from tests.graphs import GraphBuilder, widened
 from tests.tflite.one_op import branched, separable
 
 STEPS = 100
@@ -69,6 +69,9 @@ ROWS = {
     "separable, 5 bits, some channels, nothing kept": Row(separable(5), "{0}:2,{1},{2}:1", TRUNCATE, recomputes=True),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
+    "dense, 12 bits, per channel": Row(dense(12, True), "all", TRUNCATE),
+    "conv, 9 bits, some channels": Row(conv(9), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
+    "separable, 16 bits, wide errors": Row(widened(separable(), 16), "all", STOCHASTIC, error_bits=16),
 }
 
 
@@ -177,7 +180,7 @@ class Guarded:
         slots = []
         for slot in memory.slots:
             channels, depth = graph.row_shape(ops[slot.op])
-            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, graph.bits_of(ops[slot.op])))
+            rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, slot.bits))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
         arena, parameters = (end + self._guard(block, end, GUARD_BYTES) for block, end in enumerate(self._ends))
         self.memory = dataclasses.replace(

@@ -30,12 +30,16 @@ FORWARD = {
 }
 
 
-def build_library(folder: Path, *flags: str) -> Path:
-    """Compiles the kernels with warnings as errors; undefined behaviour traps."""
+def build_library(folder: Path, *flags: str, wide: bool = False) -> Path:
+    """Compiles the kernels, those for weights of more than 8 bits if `wide`; warnings are errors, undefined behaviour
+    traps."""
+    runtime = shutil.copytree(KERNELS.parent, folder / "runtime")
+    if wide:
+        shutil.copyfile(runtime / "options" / "wide.h", runtime / "kernels" / "wide.h")
     gcc = shutil.which("gcc")
     trap = ["-fsanitize-undefined-trap-on-error"] if gcc else ["-fsanitize-trap=undefined"]
     compiler = [gcc] if gcc else [sys.executable, "-m", "ziglang", "cc"]
-    sources = [*sorted(KERNELS.glob("*.c")), Path(__file__).with_name("table_sizes.c")]
+    sources = [*sorted((runtime / "kernels").glob("*.c")), Path(__file__).with_name("table_sizes.c")]
     library = folder / "librct.so"
     command = [
         *compiler,
@@ -46,7 +50,7 @@ def build_library(folder: Path, *flags: str) -> Path:
         "-shared",
         "-fsanitize=undefined",
         *trap,
-        f"-I{KERNELS.parent}",
+        f"-I{runtime}",
         *flags,
     ]
     subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
