@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from rct_tflite.errors import DataError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
@@ -26,7 +25,7 @@ from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.aid_options import NO_AIDS
-from rct_tflite.spec.graph import Graph, TrainingMetadata
+from rct_tflite.spec.graph import Graph, Inputs, TrainingMetadata
 from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
@@ -224,8 +223,7 @@ def _error_widths(graph: Graph, plan: TrainingPlan, options: ExportOptions) -> E
     return compare_error_widths(graph, plain, samples.inputs, wanted)
 
 
-def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> npt.NDArray[np.int8]:
+def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> Inputs:
     if data is not None:
         return read_samples(data, graph, loss).inputs[:GOLDEN_VECTORS]
-    shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
-    return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)
+    return graph.random_inputs(GOLDEN_VECTORS, np.random.default_rng(GOLDEN_SEED))

@@ -63,7 +63,9 @@ class _Backward:
             self._line(f"backward.exponent = {self._names.exponent(op.output)};")
         self._mask()
         ordered = in_execution_order(self._step, self._names.memory.errors)
-        if not ordered:
+        if op.kind is OpKind.GATHER:
+            self._gather()
+        elif not ordered:
             self._grad_call("NULL")
         changed = False
         for passage in ordered:
@@ -179,6 +181,19 @@ class _Backward:
         if bytes_each > 1:
             source, target = (f"(int8_t *)(void *){place}" for place in (source, target))
         self._line(f"rct_copy_blocks({blocks}, {source} + {sum(widths[:position])}, {target});")
+
+    def _gather(self) -> None:
+        assert self._step.constants is not None
+        assert self._step.constants.weight_step is not None
+        grad = self._source.add_struct(
+            "rct_gather_grad_t",
+            f"grad_{self._name}",
+            rows=f"ROWS_{self._name.upper()}",
+            step=self._multiplier("weight", self._step.constants.weight_step),
+            stochastic="true" if self._names.plan.rounding is Rounding.STOCHASTIC else "false",
+            sums="SUMS",
+        )
+        self._line(f"rct_gather_grad(&op_{self._name}, {grad}, IDS, {self._error}, &backward);")
 
     def _grad_call(self, target: str) -> None:
         assert self._step.constants is not None

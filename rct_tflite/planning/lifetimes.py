@@ -46,7 +46,7 @@ def moves_nothing(op: Op, passage: Passage) -> bool:
 
 def unpacks_rows(graph: Graph, plan: TrainingPlan, op: Op) -> bool:
     """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
-    if not op.has_weights or op.kind is OpKind.FULLY_CONNECTED:
+    if not op.has_bias or op.kind is OpKind.FULLY_CONNECTED:
         return False
     narrowest = widest = held_bits(graph, plan, op)
     if plan.adaptation is not None and op.name in plan.adaptation.layers:
@@ -136,6 +136,8 @@ class Lifetimes:
         """Yields (step, tensor) of every read and write of an activation."""
         graph = self._graph
         yield from ((0, graph.input), (self._loss, self._reads), (self._loss, graph.output))
+        if graph.takes_ids and self._plan.trained:
+            yield self._loss, graph.input  # a training step looks again whether they are rows of the table
         for number, op in enumerate(graph.ops):
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
         for number, ops in self.repeats.items():
@@ -252,9 +254,12 @@ class Lifetimes:
                 place = ("again", self.again[tensor])
             spans.setdefault(place, []).append(step)
         return [
-            Buffer(f"{kind}:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
+            Buffer(f"{kind}:{tensor}", self._activation_size(tensor), min(steps), max(steps))
             for (kind, tensor), steps in spans.items()
         ]
+
+    def _activation_size(self, tensor: int) -> int:
+        return self._graph.input_bytes if tensor == self._graph.input else self._graph.tensors[tensor].size
 
     def _mask_buffers(self) -> list[Buffer]:
         """Lists a bit for each element, from the op that makes it to its step backward."""

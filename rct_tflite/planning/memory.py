@@ -177,7 +177,7 @@ def slots_at(
             channels, depth = graph.row_shape(op)
             bias = offset + room_bytes(len(learning[op.name]), depth, bits[op.name])
             slots.append(ParameterSlot(op.name, offset, bias, learning[op.name], bits[op.name]))
-            offset = bias + 4 * channels
+            offset = bias + (4 * channels if op.has_bias else 0)
     return tuple(slots), offset
 
 

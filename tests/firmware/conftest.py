@@ -79,9 +79,8 @@ class Case:
         if self.adaptation is not None:
             self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)
-        shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
-        self.samples = random.integers(-128, 128, (self.steps, *shape), np.int8)
+        self.samples = self.graph.random_inputs(self.steps, random)
         outputs = self.graph.tensors[self.graph.output].size
         self.labels = random.integers(0, outputs, self.steps)
         if not self.loss.takes_class:
