@@ -51,6 +51,7 @@ class Row:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     error_bits: int = 8
+    recomputes: bool = False  # all that can be computed again in the backward pass
 
 
 ROWS = {
@@ -64,6 +65,8 @@ ROWS = {
     "mixed 3, 7, 5 and 2 bits, wide errors": Row(mixed(), "all", STOCHASTIC, error_bits=16),
     "branches, 8 bits": Row(branched(), "all", TRUNCATE),
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
+    "branches, nothing kept": Row(branched(), "all", STOCHASTIC, recomputes=True),
+    "separable, 5 bits, some channels, nothing kept": Row(separable(5), "{0}:2,{1},{2}:1", TRUNCATE, recomputes=True),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "words, 8 bits": Row(words(), "all", TRUNCATE),
     "words, 5 bits, some rows, wide errors": Row(words(5), "{0}:4,{1},{2}:bias", STOCHASTIC, error_bits=16),
@@ -82,7 +85,8 @@ class Lesson:
         graph = self.graph = row.graph
         names = [op.name for op in graph.ops if op.has_weights]
         plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
-        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits)
+        again = tuple(op.name for op in graph.ops) if row.recomputes else ()
+        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, recomputed=again)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
         inputs = graph.random_inputs(STEPS, random)
