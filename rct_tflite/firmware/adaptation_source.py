@@ -22,9 +22,9 @@ def bound_grad(names: Names, op: Op, grad: str) -> tuple[str, list[str], list[st
     """
     if not adapts(names, op):
         return f"&op_{names.ops[op.name]}, {grad}", [], []
-    bind = f"rct_bind_grad(&adaptation, {layer_number(names, op)}, &bound, &backward);"
-    called = f"&bound.op.{_member(op)}, &bound.grad"
-    return called, [bind], ["backward.exponent -= 2 * bound.octave;"]
+    bind = f"rct_bind_grad(&adaptation, {layer_number(names, op)}, &bound_grad, &backward);"
+    called = f"&bound_grad.op.{_member(op)}, &bound_grad.grad"
+    return called, [bind], ["backward.exponent -= 2 * bound_grad.octave;"]
 
 
 def layer_number(names: Names, op: Op) -> int:

@@ -1,6 +1,8 @@
 """The forward half of model.c: tables, structs and calls of every op."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +43,22 @@ def add_forward(names: Names, source: ModelSource, op: Op) -> None:
     Raises:
         UnsupportedLayerError: If a size does not fit the runtime's tables.
     """
-    _Forward(names, source, op).add()
+    _Forward(names, source, op, names.operand).add()
+
+
+def repeated_calls(names: Names, source: ModelSource, op: Op) -> list[str]:
+    """Returns the calls of an op in the backward pass, on what is kept there; its tables are in the source already."""
+    again = replace(source, tables=[], structs=[], reset=[], forward=[])
+    _Forward(names, again, op, names.kept).add()
+    return again.forward
 
 
 class _Forward:
     """One op."""
 
-    def __init__(self, names: Names, source: ModelSource, op: Op) -> None:
+    def __init__(self, names: Names, source: ModelSource, op: Op, place: Callable[[int], str]) -> None:
         self._names = names
+        self._place = place
         self._graph = names.graph
         self._source = source
         self._op = op
@@ -60,8 +70,8 @@ class _Forward:
     def add(self) -> None:
         self._check_sizes()
         kind = self._op.kind
-        operands = [self._names.operand(index) for index in self._op.inputs]
-        output = self._names.operand(self._op.output)
+        operands = [self._place(index) for index in self._op.inputs]
+        output = self._place(self._op.output)
         if kind is OpKind.GATHER:
             self._struct("rct_gather_t", weights=self._weights(), count=self._input.size)
             self._call("rct_gather", f"&op_{self._name}", "IDS", output)

@@ -56,6 +56,7 @@ class Row:
     error_bits: int = 8
     options: StepOptions = PLAIN_STEP
     adaptation: AdaptationOptions | None = None
+    recomputes: bool = False  # all that can be computed again in the backward pass
 
 
 RATES = (RatePoint(5, 40_000), RatePoint(60, 100_000))
@@ -80,6 +81,8 @@ ROWS = {
     "mixed 3, 7, 5 and 2 bits, wide errors": Row(mixed(), "all", STOCHASTIC, error_bits=16),
     "branches, 8 bits": Row(branched(), "all", TRUNCATE),
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
+    "branches, nothing kept": Row(branched(), "all", STOCHASTIC, recomputes=True),
+    "separable, 5 bits, some channels, nothing kept": Row(separable(5), "{0}:2,{1},{2}:1", TRUNCATE, recomputes=True),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "words, 8 bits": Row(words(), "all", TRUNCATE),
     "words, 5 bits, some rows, wide errors": Row(words(5), "{0}:4,{1},{2}:bias", STOCHASTIC, error_bits=16),
@@ -116,7 +119,9 @@ class Lesson:
         graph = self.graph = row.graph
         names = [op.name for op in graph.ops if op.has_weights]
         plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
-        plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, options=row.options)
+        again = tuple(op.name for op in graph.ops) if row.recomputes else ()
+        plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, recomputed=again)
+        plan = dataclasses.replace(plan, options=row.options)
         self.plan = plan if row.adaptation is None else adapt(graph, plan, row.adaptation)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
