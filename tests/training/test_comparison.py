@@ -1,10 +1,13 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import rct_tflite
+from rct_tflite.cli.compare import load_function
 from rct_tflite.cli.main import cli
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.training.comparison import compare, score_of
@@ -164,6 +167,13 @@ def test_the_command_prints_a_table_and_writes_rows_and_picture(folder):
     assert rows[1]["measured"]["final_bits"] == {"dense": 6}
     assert (folder / "rows.svg").read_text().startswith("<?xml")
     assert json.loads(run(folder, *short, "--json", "-").stdout)["rows"][0]["method"] == "float32"
+
+
+def test_settings_of_tensorflow_come_before_the_users_file(folder, monkeypatch):
+    (folder / "late.py").write_text("import sys\nassert 'rct_tflite.training' in sys.modules\nbuild = print")
+    monkeypatch.setattr(rct_tflite, "training", rct_tflite.training)
+    monkeypatch.delitem(sys.modules, "rct_tflite.training")
+    assert load_function(f"{folder}/late.py:build") is print
 
 
 @pytest.mark.parametrize(
