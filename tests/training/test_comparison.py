@@ -121,6 +121,13 @@ def test_samples_that_do_not_fit_are_refused(x, y, named):
         compare(small_model, Samples(x, y, x, y), schedule=SHORT)
 
 
+def test_a_classifier_must_end_in_logits():
+    x, y = classes(32, 4)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax", name="last")])
+    with pytest.raises(DataError, match="softmax or sigmoid in output 'last'"):
+        compare(lambda: model, Samples(x, y, x, y), schedule=SHORT)
+
+
 @pytest.mark.parametrize("name", ["float16", "fixed-1", "fixed-17", "fixed-", ""])
 def test_an_unknown_method_is_refused(name):
     with pytest.raises(RecipeError, match="rct-stochastic"):
