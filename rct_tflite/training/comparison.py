@@ -162,7 +162,8 @@ def check_fit(model: Any, data: Samples, schedule: Schedule) -> None:
     if data.is_classification and gives_probabilities(model.outputs[0]):
         raise DataError(
             "Classifiers are compared on logits. Expected a model that ends without activation. "
-            f"Received: a softmax or sigmoid in output {model.outputs[0]._keras_history.operation.name!r}. Leave it out."
+            "Received: a softmax or sigmoid in output "
+            f"{model.outputs[0]._keras_history.operation.name!r}. Leave it out."
         )
     wanted, received = tuple(model.inputs[0].shape[1:]), data.x_train.shape[1:]
     if len(wanted) != len(received) or any(w not in (None, r) for w, r in zip(wanted, received, strict=True)):
