@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rct_tflite.errors import DataError, ModelFileError
+from rct_tflite.errors import DataError, FitError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
 from rct_tflite.export.output_folder import staged_folder
 from rct_tflite.export.update_choice import UpdateChoice, choose_plan, search_record
@@ -19,7 +19,7 @@ from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.options import NO_REQUEST, StepRequest
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
@@ -113,7 +113,6 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
-        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
@@ -121,7 +120,9 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
-        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
+        if search is not None:
+            _check_limit(plan, need, options.limits)
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
@@ -171,10 +172,20 @@ def _choose(
         options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
-    plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))
+    plan, search = choose_plan(widest, target, choice, options.step)
     if text is not None:
         content = widen_weights(content, learning_widths(plan, text, widths))
     return content, plan, search
+
+
+def _check_limit(plan: TrainingPlan, need: MemoryNeed, limits: Limits) -> None:
+    """Refuses widths whose room a search for what learns did not know of."""
+    if plan.adaptation is not None and limits.ram is not None and need.ram > limits.ram:
+        raise FitError(
+            "Bit-widths that follow the training need more RAM than what learns was chosen for. "
+            f"Expected at most {limits.ram} B (--ram). Received: {need.ram} B, {plan.adaptation.budget_bytes} B of them "
+            "for packed weights. Lower --budget, raise --ram, or leave --adapt-bits out."
+        )
 
 
 def _tflite_of(model: Path, options: ExportOptions) -> bytes:

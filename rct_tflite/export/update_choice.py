@@ -7,10 +7,11 @@ from typing import Any
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
-from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -39,7 +40,7 @@ class UpdateChoice:
 
 
 def choose_plan(
-    graph: Graph, target: Target, choice: UpdateChoice, options: StepOptions = PLAIN_STEP
+    graph: Graph, target: Target, choice: UpdateChoice, request: StepRequest = NO_REQUEST
 ) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
 
@@ -47,7 +48,7 @@ def choose_plan(
         graph: The network.
         target: For the limits of a search, where the user set none.
         choice: What the user said.
-        options: Of the training step.
+        request: Options of the training step, and aids.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits come without "auto".
@@ -55,6 +56,7 @@ def choose_plan(
         FitError: If nothing is within the limits.
     """
     train, limits = choice.train, choice.limits
+    options = step_options(graph, request)
     if train != AUTO and limits != NO_LIMITS:
         raise RecipeError(
             "Limits are for a search. Expected --train auto with --ram, --flash, --time-per-step or "
@@ -66,9 +68,7 @@ def choose_plan(
             "such as what the device will learn from. Received: none. Give --samples, or say what learns."
         )
     if choice.samples is None:
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss), options=options, error_bits=choice.error_bits
-        ), None
+        return _asked_for(select(graph, train, choice.learning_rate, choice.loss), choice, options, request), None
     everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
     samples = read_samples(choice.samples, graph, everything.loss)
     samples.require_wanted(everything.loss)
@@ -77,13 +77,14 @@ def choose_plan(
     gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
         rows = {name: gain.weights for name, gain in gains.items()}
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
-        ), None
-    search = search_updates(
-        graph, replace(everything, options=options, error_bits=choice.error_bits), gains, target, limits
-    )
+        chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
+        return _asked_for(chosen, choice, options, request), None
+    search = search_updates(graph, _asked_for(everything, choice, options, request), gains, target, limits)
     return search.best.plan, search
+
+
+def _asked_for(plan: TrainingPlan, choice: UpdateChoice, options: StepOptions, request: StepRequest) -> TrainingPlan:
+    return replace(plan, options=options, aids=aid_options(plan.loss, request), error_bits=choice.error_bits)
 
 
 def search_record(search: Search) -> dict[str, Any]:
