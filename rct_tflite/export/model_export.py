@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rct_tflite.errors import DataError, FitError, ModelFileError
+from rct_tflite.errors import DataError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
 from rct_tflite.export.output_folder import staged_folder
 from rct_tflite.export.update_choice import UpdateChoice, choose_plan, search_record
@@ -51,7 +51,7 @@ class ExportOptions:
         loss: What a training step makes smaller; None takes the model's.
         step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
-        limits: Of what "auto" chooses.
+        limits: Of what "auto" chooses; that of RAM holds for any choice.
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
         weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
@@ -116,12 +116,11 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
-        recomputation = _recomputation(graph, plan, target, options.recompute)
+        ram = target.ram.size if options.limits.ram is None else min(options.limits.ram, target.ram.size)
+        recomputation = _recomputation(graph, plan, target, options.recompute, ram)
         plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
-        need = check_fit(graph, memory, target)
-        if search is not None:
-            _check_limit(plan, need, options.limits)
+        need = check_fit(graph, memory, target, ram)
         nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
@@ -152,11 +151,11 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
 
 
-def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str) -> Recomputation | None:
+def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str, ram: int) -> Recomputation | None:
     beside = memory_need(graph, plan_memory(graph, plan), target)
 
     def fits(arena: int) -> bool:
-        return dataclasses.replace(beside, arena=arena).ram <= target.ram.size
+        return dataclasses.replace(beside, arena=arena).ram <= ram
 
     return choose_recomputation(graph, plan, request, fits)
 
@@ -176,16 +175,6 @@ def _choose(
     if text is not None:
         content = widen_weights(content, learning_widths(plan, text, widths))
     return content, plan, search
-
-
-def _check_limit(plan: TrainingPlan, need: MemoryNeed, limits: Limits) -> None:
-    """Refuses widths whose room a search for what learns did not know of."""
-    if plan.adaptation is not None and limits.ram is not None and need.ram > limits.ram:
-        raise FitError(
-            "Bit-widths that follow the training need more RAM than what learns was chosen for. "
-            f"Expected at most {limits.ram} B (--ram). Received: {need.ram} B, {plan.adaptation.budget_bytes} B of them "
-            "for packed weights. Lower --budget, raise --ram, or leave --adapt-bits out."
-        )
 
 
 def _tflite_of(model: Path, options: ExportOptions) -> bytes:
