@@ -20,6 +20,7 @@ from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
@@ -50,10 +51,11 @@ class ExportOptions:
         loss: What a training step makes smaller; None takes the model's.
         step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
-        limits: Of what "auto" chooses.
+        limits: Of what "auto" chooses; that of RAM holds for any choice.
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
         weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
+        recompute: Which activations the backward pass computes again, as `choose_recomputation()` reads it.
     """
 
     train: str = "all"
@@ -68,6 +70,7 @@ class ExportOptions:
     error_bits: int = 8
     adaptation: AdaptationOptions | None = None
     weight_bits: str | None = None
+    recompute: str = AUTO
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ class Export:
     """What was written.
 
     `inference` is what the network needs where nothing learns; `search` is None where the user said what learns,
-    `errors` where nothing does.
+    `errors` where nothing does, `recomputation` where everything that the backward pass reads is kept.
     """
 
     folder: Path
@@ -86,6 +89,7 @@ class Export:
     inference: MemoryNeed
     search: Search | None
     errors: ErrorWidths | None
+    recomputation: Recomputation | None
     target: Target
     micro: MicroArtifacts
 
@@ -113,8 +117,11 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
+        ram = target.ram.size if options.limits.ram is None else min(options.limits.ram, target.ram.size)
+        recomputation = _recomputation(graph, plan, target, options.recompute, ram)
+        plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
-        need = check_fit(graph, memory, target)
+        need = check_fit(graph, memory, target, ram)
         nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
@@ -133,6 +140,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             adaptation=plan.adaptation,
             search=None if search is None else search_record(search),
             error_bits=plan.error_bits,
+            recomputed=plan.recomputed,
         ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
@@ -141,7 +149,16 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             folder / MICRO_FOLDER, read_graph(inference_file, graph.name), inference_file, golden
         )
         errors = _error_widths(graph, plan, options) if plan.trained else None
-    return Export(out, graph, plan, memory, need, inference, search, errors, target, micro)
+    return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
+
+
+def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str, ram: int) -> Recomputation | None:
+    beside = memory_need(graph, plan_memory(graph, plan), target)
+
+    def fits(arena: int) -> bool:
+        return dataclasses.replace(beside, arena=arena).ram <= ram
+
+    return choose_recomputation(graph, plan, request, fits)
 
 
 def _choose(

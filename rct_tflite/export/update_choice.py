@@ -50,14 +50,14 @@ def choose_plan(
         options: Of the training step.
 
     Raises:
-        RecipeError: If what learns cannot be read, or limits come without "auto".
+        RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
         DataError: If "auto" comes without samples, or they have no labels.
         FitError: If nothing is within the limits.
     """
     train, limits = choice.train, choice.limits
-    if train != AUTO and limits != NO_LIMITS:
+    if train != AUTO and replace(limits, ram=None) != NO_LIMITS:
         raise RecipeError(
-            "Limits are for a search. Expected --train auto with --ram, --flash, --time-per-step or "
+            "Limits but that of RAM are for a search. Expected --train auto with --flash, --time-per-step or "
             f"--energy-per-step. Received: --train {train}. Leave the limits out, or search."
         )
     if train == AUTO and choice.samples is None:

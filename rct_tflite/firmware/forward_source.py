@@ -1,6 +1,8 @@
 """The forward half of model.c: tables, structs and calls of every op."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +43,22 @@ def add_forward(names: Names, source: ModelSource, op: Op) -> None:
     Raises:
         UnsupportedLayerError: If a size does not fit the runtime's tables.
     """
-    _Forward(names, source, op).add()
+    _Forward(names, source, op, names.operand).add()
+
+
+def repeated_calls(names: Names, source: ModelSource, op: Op) -> list[str]:
+    """Returns the calls of an op in the backward pass, on what is kept there; its tables are in the source already."""
+    again = replace(source, tables=[], structs=[], reset=[], forward=[])
+    _Forward(names, again, op, names.kept).add()
+    return again.forward
 
 
 class _Forward:
     """One op."""
 
-    def __init__(self, names: Names, source: ModelSource, op: Op) -> None:
+    def __init__(self, names: Names, source: ModelSource, op: Op, place: Callable[[int], str]) -> None:
         self._names = names
+        self._place = place
         self._graph = names.graph
         self._source = source
         self._op = op
@@ -60,8 +70,8 @@ class _Forward:
     def add(self) -> None:
         self._check_sizes()
         kind = self._op.kind
-        operands = [self._names.operand(index) for index in self._op.inputs]
-        output = self._names.operand(self._op.output)
+        operands = [self._place(index) for index in self._op.inputs]
+        output = self._place(self._op.output)
         if kind is OpKind.GATHER:
             self._struct("rct_gather_t", weights=self._weights(), count=self._input.size)
             self._call("rct_gather", f"&op_{self._name}", "IDS", output)
@@ -213,8 +223,9 @@ class _Forward:
         plan, op, source = self._names.plan, self._op, self._source
         rows, bias = f"rows_{name}", f"bias_{name}" if op.has_bias else "NULL"
         learning = plan.channels_of(op.name, channels)
-        if adapts(self._names, op):
-            return (rows, bias), "NULL"  # those of the export: they are bound to others at each call
+        if adapts(self._names, op):  # those of the export: they are bound to others at each call
+            split = self._split(name, channels) if 0 < len(learning) < channels else "NULL"
+            return (rows, bias), split
         if op.name in plan.trained and op.has_bias:
             bias = f"BIAS_{name.upper()}"
             source.reset.append(f"rct_copy({bias}, bias_{name}, sizeof bias_{name});")
@@ -224,12 +235,16 @@ class _Forward:
         if len(learning) == channels:
             source.reset.append(f"rct_copy({rows}, rows_{name}, sizeof rows_{name});")
             return (rows, bias), "NULL"
+        source.reset.append(f"rct_copy_rows({rows}, &op_{name}.weights);")
+        return (rows, bias), self._split(name, channels)
+
+    def _split(self, name: str, channels: int) -> str:
+        """Adds which rows learn; returns the address."""
+        learning = self._names.plan.channels_of(self._op.name, channels)
         places = np.full(channels, -1)
         places[list(learning)] = np.arange(len(learning))
-        source.add_table(f"places_{name}", "int16_t", f"{op.name}: which row learns, -1: none", places)
-        split = source.add_struct("rct_split_t", f"split_{name}", frozen=f"rows_{name}", places=f"places_{name}")
-        source.reset.append(f"rct_copy_rows({rows}, &op_{name}.weights);")
-        return (rows, bias), split
+        self._source.add_table(f"places_{name}", "int16_t", f"{self._op.name}: which row learns, -1: none", places)
+        return self._source.add_struct("rct_split_t", f"split_{name}", frozen=f"rows_{name}", places=f"places_{name}")
 
     def _requant(self) -> str:
         return struct_text(

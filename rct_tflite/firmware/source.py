@@ -97,6 +97,10 @@ class Names:
             return f"constant_{tensor}"
         return f"ACTIVATION_{self.memory.activations[tensor]}"
 
+    def kept(self, tensor: int) -> str:
+        """Returns the address of a tensor's bytes in the backward pass, which may have computed them again."""
+        return f"AGAIN_{self.memory.again[tensor]}" if tensor in self.memory.again else self.operand(tensor)
+
     def error(self, tensor: int) -> str:
         """Returns the address of the error at a tensor."""
         return f"ERROR_{self.owner(self.memory.errors[tensor])}"
@@ -139,6 +143,8 @@ def places_of(names: Names) -> list[Place]:
         expression, tensor = f"(arena.bytes + {placement.offset})", key.partition(":")[0]
         if kind == "act":
             name, what = f"ACTIVATION_{tensor}", f"activation {graph.tensors[int(tensor)].name}"
+        elif kind == "again":
+            name, what = f"AGAIN_{tensor}", f"activation {graph.tensors[int(tensor)].name}, computed again"
         elif kind == "err":
             name, what = f"ERROR_{names.owner(int(tensor))}", f"error at {graph.tensors[int(tensor)].name}"
         elif kind == "part":

@@ -28,14 +28,16 @@ def step_instructions(graph: Graph, plan: TrainingPlan, steps: tuple[BackwardSte
         plan: What learns.
         steps: `backward_steps()` of both.
     """
-    total = sum(_forward(graph, op) for op in graph.ops)
+    again = dict.fromkeys(plan.recomputed, 2)
+    total = sum(again.get(op.name, 1) * forward_instructions(graph, op) for op in graph.ops)
     density: dict[int, float] = {}
     for step in steps:
         total += _backward(graph, plan, step, density)
     return round(total)
 
 
-def _forward(graph: Graph, op: Op) -> float:
+def forward_instructions(graph: Graph, op: Op) -> float:
+    """Estimates the instructions of one op's forward pass."""
     outputs = graph.tensors[op.output].size
     if not op.has_bias:
         return 0.0 if op.kind is OpKind.RESHAPE else ELEMENT * outputs

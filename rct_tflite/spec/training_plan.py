@@ -3,7 +3,6 @@
 import enum
 from dataclasses import dataclass
 
-from rct_tflite.errors import RecipeError
 from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
@@ -55,6 +54,8 @@ class TrainingPlan:
         aids: What the device has beside the step.
         error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
         adaptation: How bit-widths follow the training; None where they stay.
+        recomputed: Names of ops whose outputs are not kept for the backward pass, which calls them again; in the order
+            of the graph.
     """
 
     trained: tuple[str, ...]
@@ -66,35 +67,7 @@ class TrainingPlan:
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
     adaptation: Adaptation | None = None
-
-    def __post_init__(self) -> None:
-        beside = {
-            "layers that learn in part": bool(self.partial),
-            "options of the step (class weights, schedule, clipping, accumulation, momentum)": self.options
-            != PLAIN_STEP,
-            "kept best weights": self.aids.keeps_best,
-            f"errors of {self.error_bits} bits": self.error_bits > 8,
-            "nothing that learns": not self.trained,
-        }
-        if self.adaptation is not None and any(beside.values()):
-            raise RecipeError(
-                "Bit-widths follow plain training steps of whole layers, with errors of 8 bits. "
-                f"Received: {', '.join(what for what, asked in beside.items() if asked)}. Leave that out, or "
-                "--adapt-bits."
-            )
-        if self.partial and self.options.holds_gradients:
-            raise RecipeError(
-                "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "
-                f"their weights. Received: {self.partial[0].op!r}, which learns in part. Leave out --accumulate and "
-                "--momentum, or name whole layers in --train."
-            )
-
-        if self.error_bits > 8 and self.options.holds_gradients:
-            raise RecipeError(
-                "Accumulated gradients and momentum are held of errors of 8 bits. "
-                f"Received: errors of {self.error_bits} bits. Leave out --accumulate and --momentum, or take "
-                "--error-bits 8."
-            )
+    recomputed: tuple[str, ...] = ()
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
         """Returns the output channels of an op whose weights learn.

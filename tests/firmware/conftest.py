@@ -68,10 +68,14 @@ class Case:
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
     adaptation: AdaptationOptions | None = None
+    recomputes: bool = False
 
     def __post_init__(self):
         plan = select(self.graph, self.train, loss=self.loss)
-        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
+        again = tuple(op.name for op in self.graph.ops) if self.recomputes else ()
+        self.plan = dataclasses.replace(
+            plan, options=self.options, aids=self.aids, error_bits=self.error_bits, recomputed=again
+        )
         if self.adaptation is not None:
             self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)

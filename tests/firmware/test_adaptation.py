@@ -91,7 +91,9 @@ class Swinging(Case):
         return tuple(trainer.adapter.bits.values())
 
     def rows_bytes(self, bits):
-        return sum(room_bytes(*self.graph.row_shape(op), bits[op.name]) for op in self.graph.ops if op.name in bits)
+        learning = {slot.op: len(slot.channels) for slot in self.memory.slots}
+        depths = {op.name: self.graph.row_shape(op)[1] for op in self.graph.ops if op.name in bits}
+        return sum(room_bytes(learning[name], depth, bits[name]) for name, depth in depths.items())
 
     @cached_property
     def learnt(self):
@@ -124,12 +126,13 @@ CASES = {
     "wide, truncated": (wide(), "4:16", 3.0, room(wide()) + 60),
     "wide, spread": (read_graph(spread_model()), "6:12", 20.0, None),
 }
+RECOMPUTED = ("branches",)
 
 
 def case_of(folder, name, target=TARGET) -> Swinging:
     graph, limits, t_min, budget = CASES[name]
     options = AdaptationOptions(limits, budget_bytes=budget, interval=5, t_min=t_min)
-    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options)
+    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options, recomputes=name in RECOMPUTED)
 
 
 @pytest.fixture(scope="module", params=CASES)
