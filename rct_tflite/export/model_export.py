@@ -113,7 +113,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
-        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
+        # What is computed again follows from the whole plan, below.
+        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step), recomputed=())
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
@@ -169,7 +170,13 @@ def _choose(
     text = options.weight_bits
     widths = {} if text is None else read_widths(graph, text)
     choice = UpdateChoice(
-        options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
+        options.train,
+        options.learning_rate,
+        options.loss,
+        options.samples,
+        options.limits,
+        options.error_bits,
+        options.recompute,
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
     plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))

@@ -7,7 +7,9 @@ from typing import Any
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
-from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
+from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
+from rct_tflite.planning.roomier_search import search_with_recomputation
+from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
@@ -28,6 +30,7 @@ class UpdateChoice:
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
         error_bits: Bit-width of the errors.
+        recompute: What may be computed again so that a larger set fits, as `choose_recomputation()` reads it.
     """
 
     train: str
@@ -36,6 +39,7 @@ class UpdateChoice:
     samples: Path | None = None
     limits: Limits = NO_LIMITS
     error_bits: int = 8
+    recompute: str = AUTO_RECOMPUTATION
 
 
 def choose_plan(
@@ -80,9 +84,8 @@ def choose_plan(
         return replace(
             select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
         ), None
-    search = search_updates(
-        graph, replace(everything, options=options, error_bits=choice.error_bits), gains, target, limits
-    )
+    may_learn = replace(everything, options=options, error_bits=choice.error_bits)
+    search = search_with_recomputation(graph, may_learn, gains, target, limits, choice.recompute)
     return search.best.plan, search
 
 
@@ -103,6 +106,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "name": candidate.name,
         "trained": list(plan.trained),
         "partial": parts,
+        "recomputed": list(plan.recomputed),
         "gain": candidate.gain,
         "fits": candidate.fits,
         **asdict(candidate.cost),
