@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from rct_tflite.cli.output import format_cost, format_interval, interval_json, json_option, print_json, typed
+from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.jobs import FineTuning
 from rct_tflite.firmware.estimation import EstimateOptions, ProjectEstimate, estimate_project
+from rct_tflite.firmware.instructions import AUTO, SOURCES
 from rct_tflite.planning.memory_map import MemoryUse
 
 KIB = 1024
@@ -36,6 +38,14 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
+@click.option(
+    "--counts",
+    type=click.Choice(SOURCES),
+    default=AUTO,
+    show_default=True,
+    help="Count instructions on the emulated core, or estimate them from a model of the kernels. auto estimates where "
+    "there is no compiler or no emulator.",
+)
 @json_option
 def command(
     folder: Path,
@@ -54,12 +64,13 @@ def command(
     html: Path | None,
     toolchain: str,
     emulator: str,
+    counts: str,
     as_json: bool,
 ) -> None:
     """Estimate time, energy, battery life and memory of FOLDER.
 
-    Instructions are counted on the emulated core; cycles, time and energy follow from the target's numbers, each
-    with its interval. 'rct-tflite targets NAME' tells where those come from.
+    Instructions are counted on the emulated core, or estimated where that cannot be done; cycles, time and energy
+    follow from the target's numbers, each with its interval. 'rct-tflite targets NAME' tells where those come from.
 
     \b
     Examples:
@@ -80,6 +91,7 @@ def command(
         battery_v=battery_voltage,
         toolchain=toolchain,
         emulator=emulator,
+        counts=counts,
     )
     result = estimate_project(folder, options)
     if html is not None:
@@ -89,7 +101,9 @@ def command(
     if as_json:
         print_json(_as_json(result))
         return
-    click.echo(f"{result.target.name}, {result.target.clock_mhz.value:g} MHz, counted on {result.emulator}")
+    click.echo(
+        f"{result.target.name}, {result.target.clock_mhz.value:g} MHz, instructions {result.instructions.source}"
+    )
     for name, text in _rows(result):
         click.echo(f"  {name:<20} {text}")
     if html is not None:
@@ -98,9 +112,11 @@ def command(
 
 def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
     rows = [
-        ("inference", f"{result.instructions_inference:,} instructions, {format_cost(result.inference)}"),
-        ("training step", f"{result.instructions_step:,} instructions, {format_cost(result.step)}"),
+        ("inference", f"{_instructions(result.instructions_inference)}, {format_cost(result.inference)}"),
+        ("training step", f"{_instructions(result.instructions_step)}, {format_cost(result.step)}"),
     ]
+    if result.instructions.guessed:
+        rows.append(("  guessed", ", ".join(result.instructions.guessed)))
     for phase in result.phases:
         total = max(sum(count for _, count in phase.classes), 1)
         shares = ", ".join(f"{name} {count / total:.0%}" for name, count in phase.classes)
@@ -123,6 +139,13 @@ def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
     return rows + [("to make it fit", cut) for cut in result.memory.cuts]
 
 
+def _instructions(count: Interval) -> str:
+    """Writes what was counted in full, and what is estimated with its interval."""
+    if count.low == count.high:
+        return f"{count.value:,.0f} instructions"
+    return format_interval(count, 1.0, "instructions")
+
+
 def _memory_row(use: MemoryUse) -> tuple[str, str]:
     pieces = ", ".join(f"{piece.name} {piece.size}" for piece in use.pieces)
     left = f"{use.free} free" if use.free >= 0 else f"{-use.free} TOO LITTLE"
@@ -135,9 +158,15 @@ def _as_json(result: ProjectEstimate) -> dict[str, object]:
     return {
         "target": result.target.name,
         "clock_mhz": result.target.clock_mhz.value,
-        "emulator": result.emulator,
-        "instructions_per_inference": result.instructions_inference,
-        "instructions_per_training_step": result.instructions_step,
+        "emulator": result.instructions.emulator,
+        "instructions_per_inference": round(result.instructions_inference.value),
+        "instructions_per_training_step": round(result.instructions_step.value),
+        "instructions": {
+            "source": result.instructions.source,
+            "guessed": list(result.instructions.guessed),
+            "inference": interval_json(result.instructions_inference),
+            "training_step": interval_json(result.instructions_step),
+        },
         "inference": dataclasses.asdict(result.inference),
         "training_step": dataclasses.asdict(result.step),
         "phases": [

@@ -36,8 +36,8 @@ def write_estimate_page(result: ProjectEstimate, path: Path, rows: Sequence[tupl
 th {{ text-align: left; padding-right: 2em; }}
 svg {{ max-width: 100%; height: auto; }}</style></head>
 <body><h1>{title}</h1>
-<p>{html.escape(result.target.description)}. Instructions are counted; time and energy are estimates with their
-intervals.</p>
+<p>{html.escape(result.target.description)}. Instructions are {html.escape(result.instructions.source)}; time and
+energy are estimates with their intervals.</p>
 <table>
 {table}
 </table>

@@ -10,7 +10,7 @@ from pathlib import Path
 from rct_tflite.emulator.finder import Emulator, find_emulator
 from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, SCHEDULE_FILE, Phase, Schedule
 from rct_tflite.errors import EmulatorError, TargetError, ToolchainError
-from rct_tflite.firmware.estimation import op_class
+from rct_tflite.firmware.instructions import op_class
 from rct_tflite.firmware.project import (
     CORTEX_M,
     FIRMWARE_FOLDER,
