@@ -1,11 +1,13 @@
 """What every run of the tests says of itself."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from rct_tflite.emulator import available_emulators
-from rct_tflite.firmware.toolchain import HOST, available_toolchains
+from rct_tflite.firmware.toolchain import HOST, Toolchain, available_toolchains
+from tests.object_store import Compile, ObjectStore
 
 CORE = "cortex-m7"
 
@@ -20,6 +22,29 @@ def pytest_report_header() -> list[str]:
     ):
         lines.append(f"{title}: {', '.join(f'{tool.name} {tool.version}' for tool in found) or 'none'}")
     return lines
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compile]:
+    """Every build takes the objects that an earlier one of this run made, also in another process.
+
+    Returns:
+        `Toolchain.compile()` as it is.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    compile_ = Toolchain.compile
+    store = ObjectStore(folder / "objects", compile_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Toolchain, "compile", lambda *args, **options: store.compile(*args, **options))
+        yield compile_
+
+
+@pytest.fixture
+def no_object_store(compile_anew: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the compiler itself: nothing is reused."""
+    monkeypatch.setattr(Toolchain, "compile", compile_anew)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -31,13 +31,16 @@ def command(folder: Path, toolchain: str, host: bool, as_json: bool) -> None:
     project = read_project(folder)
     core = HOST if host else project.target.core
     report = build_project(folder, core, toolchain)
-    sizes = report.sizes
+    sizes, stack = report.sizes, report.stack
     if as_json:
-        flash_ram = None if sizes is None else {"flash_bytes": sizes.flash_bytes, "ram_bytes": sizes.ram_bytes}
-        print_json({"image": str(report.image), "core": core, "toolchain": report.toolchain, "sizes": flash_ram})
+        memory = None
+        if sizes is not None and stack is not None:
+            memory = {"flash_bytes": sizes.flash_bytes, "ram_bytes": sizes.ram_bytes, "stack_bound": stack.stack_bytes}
+        print_json({"image": str(report.image), "core": core, "toolchain": report.toolchain, "sizes": memory})
         return
     click.echo(f"Built {report.image} for {core} with {report.toolchain}")
-    if sizes is not None:
+    if sizes is not None and stack is not None:
         click.echo(f"  flash  {sizes.flash_bytes} B: code {sizes.text}, constants {sizes.rodata}")
         click.echo(f"  RAM    {sizes.ram_bytes} B: variables {sizes.data + sizes.bss}, stack {sizes.stack}")
+        click.echo(f"  stack  at most {stack.stack_bytes} of {sizes.stack} B, by {' > '.join(stack.chain)}")
         click.echo(f"Next: rct-tflite run {typed(folder)}")

@@ -29,7 +29,6 @@ EXTRA_OF = {
     "tensorflow": "train",
     "tensorflow_model_optimization": "qat",
     "tf_keras": "qat",
-    "capstone": "emulate",
     "unicorn": "emulate",
     "ziglang": "emulate",
     "matplotlib": "report",

@@ -79,6 +79,7 @@ def _as_json(report: RunReport) -> dict[str, object]:
             **{extra.name: extra.size for extra in memory.extras},
             "application": memory.application,
             "stack_used": memory.stack_used,
+            "stack_bound": memory.stack_bound,
             "stack_reserved": memory.stack_reserved,
         },
         "flash_bytes": {"code_and_tables": memory.code, "weights": memory.weights_flash},
@@ -140,6 +141,7 @@ def _print(report: RunReport) -> None:
     extras = "".join(f"{extra.name} {extra.size}, " for extra in memory.extras)
     click.echo(
         f"  RAM                  arena {memory.arena}, parameters {memory.parameters}, state {memory.state}, "
-        f"{extras}application {memory.application}, stack {memory.stack_used} of {memory.stack_reserved} B"
+        f"{extras}application {memory.application}, "
+        f"stack {memory.stack_used}, at most {memory.stack_bound} of {memory.stack_reserved} B"
     )
     click.echo(f"  flash                weights {memory.weights_flash}, code and tables {memory.code} B")

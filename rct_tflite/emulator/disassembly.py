@@ -1,11 +1,10 @@
 """What an image must not hold: floating point in a path that trains with integers, and a heap."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from rct_tflite.emulator.image import Architecture, Image, load_image
-from rct_tflite.errors import EmulatorError
+from rct_tflite.emulator.image import Architecture, load_image
+from rct_tflite.emulator.instructions import Instruction, instructions_of
 
 _FLOAT_MNEMONIC = re.compile(r"v\w+(\.\w+)*\.f(16|32|64)")
 """Arithmetic, comparison and conversion say their type. Moves, loads and stores of the FPU's registers do not:
@@ -36,20 +35,21 @@ def float_instructions(image: Path) -> tuple[str, ...]:
         A soft-float routine that the image holds without a direct call is listed as `"routine: linked"`.
 
     Raises:
-        EmulatorError: If the image cannot be read, or the package capstone is not installed.
+        EmulatorError: If the image cannot be read.
     """
     loaded = load_image(image)
     names = {function.start: function.name for function in loaded.functions}
     found: list[str] = []
     called: set[str] = set()
-    for address, mnemonic, operands in _instructions(loaded):
-        target = _call_target(mnemonic, operands)
-        routine = "" if target is None else names.get(target, "")
+    # No other core that we build for has an FPU.
+    for instruction in instructions_of(loaded) if loaded.architecture is Architecture.ARM else ():
+        caller, mnemonic = loaded.function_at(instruction.address).name, instruction.mnemonic
+        routine = names.get(_call_target(instruction), "")
         if _SOFT_FLOAT.fullmatch(routine):
             called.add(routine)
-            found.append(f"{loaded.function_at(address).name}: {mnemonic} {routine}")
+            found.append(f"{caller}: {mnemonic} {routine}")
         elif _FLOAT_MNEMONIC.match(mnemonic):
-            found.append(f"{loaded.function_at(address).name}: {mnemonic} {operands}")
+            found.append(f"{caller}: {mnemonic} {instruction.operands}")
     linked = (name for name in names.values() if _SOFT_FLOAT.fullmatch(name) and name not in called)
     return (*found, *(f"{name}: linked" for name in linked))
 
@@ -66,25 +66,8 @@ def heap_symbols(image: Path) -> tuple[str, ...]:
     return tuple(sorted(function.name for function in load_image(image).functions if _HEAP.fullmatch(function.name)))
 
 
-def _instructions(image: Image) -> Iterator[tuple[int, str, str]]:
-    """Yields `(address, mnemonic, operands)` of all code of a Cortex-M: no other core that we build for has an FPU."""
-    if image.architecture is not Architecture.ARM:
-        return
-    try:
-        import capstone  # an optional dependency
-    except ImportError as error:
-        raise EmulatorError(
-            "Cannot disassemble the image. Expected the package capstone. Received: none. "
-            "Install it: pip install 'rct-tflite[emulate]'."
-        ) from error
-    decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS | capstone.CS_MODE_V8)
-    decoder.skipdata = True
-    for start, end in image.code:
-        for address, _, mnemonic, operands in decoder.disasm_lite(image.read(start, end - start), start):
-            yield address, mnemonic, operands
-
-
-def _call_target(mnemonic: str, operands: str) -> int | None:
-    if mnemonic in _CALLS and operands.startswith("#"):
-        return int(operands[1:], 0) & ~1
-    return None
+def _call_target(instruction: Instruction) -> int:
+    """Returns the address that a branch or call goes to; -1 for every other instruction."""
+    if instruction.mnemonic in _CALLS and instruction.operands.startswith("#"):
+        return int(instruction.operands[1:], 0) & ~1
+    return -1

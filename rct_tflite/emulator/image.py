@@ -314,12 +314,15 @@ def _with_source(symbols: Iterable[Symbol]) -> Iterator[tuple[Symbol, str]]:
 
 def _code_regions(elf: ELFFile, symbols: Iterable[Symbol], code_symbol: str) -> Iterator[tuple[int, int]]:
     """Yields what the mapping symbols of code and of constants delimit."""
-    kinds = sorted((s["st_value"], s.name[:2]) for s in symbols if s.name[:2] in (code_symbol, _DATA_SYMBOL))
-    for section in elf.iter_sections():
+    kinds = sorted(
+        (s["st_value"], s.name[:2], s["st_shndx"]) for s in symbols if s.name[:2] in (code_symbol, _DATA_SYMBOL)
+    )
+    for number, section in enumerate(elf.iter_sections()):
         if not (section["sh_flags"] & _EXECUTABLE and section["sh_flags"] & _ALLOCATED):
             continue
         start, end = section["sh_addr"], section["sh_addr"] + section["sh_size"]
-        inside = [(address, kind) for address, kind in kinds if start <= address < end]
+        # Sections that are not loaded have addresses, too.
+        inside = [(address, kind) for address, kind, place in kinds if place == number and start <= address < end]
         for (address, kind), (following, _) in zip(inside, [*inside[1:], (end, "")], strict=True):
             if kind == code_symbol and address < following:
                 yield address, following

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rct_tflite.emulator.image import ImageSizes, image_sizes
-from rct_tflite.errors import OutputFolderError
+from rct_tflite.emulator.stack_bound import StackBound, stack_bound
+from rct_tflite.errors import FitError, OutputFolderError
 from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, port_sources
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 
@@ -21,12 +22,14 @@ class BuildReport:
         core: What it runs on, or "host".
         toolchain: Name and version of the compiler.
         sizes: Of a microcontroller's image; None for the host.
+        stack: The deepest stack of a microcontroller's image; None for the host.
     """
 
     image: Path
     core: str
     toolchain: str
     sizes: ImageSizes | None
+    stack: StackBound | None
 
 
 def build_project(
@@ -42,7 +45,9 @@ def build_project(
         sanitize: Whether to stop at undefined behaviour and wrong accesses (host only).
 
     Raises:
-        ToolchainError: If there is no compiler, or it refuses the code.
+        ToolchainError: If there is no compiler, or it refuses the code, as it does where the image does not fit.
+        FitError: If the stack can get deeper than the target reserves; no image is left.
+        EmulatorError: If the stack has no bound.
         OutputFolderError: If the folder cannot be written.
     """
     compiler = find_toolchain(core, toolchain)
@@ -61,8 +66,23 @@ def build_project(
         defines=defines,
         sanitize=sanitize,
     )
-    sizes = None if core == HOST else image_sizes(image)
-    return BuildReport(image, core, f"{compiler.name} {compiler.version}", sizes)
+    words = f"{compiler.name} {compiler.version}"
+    if core == HOST:
+        return BuildReport(image, core, words, None, None)
+    sizes = image_sizes(image)
+    return BuildReport(image, core, words, sizes, _checked_stack(image, sizes.stack))
+
+
+def _checked_stack(image: Path, reserved: int) -> StackBound:
+    bound = stack_bound(image)
+    if bound.stack_bytes > reserved:
+        image.unlink()
+        raise FitError(
+            f"The stack can get deeper than the target reserves. Expected at most {reserved} B. "
+            f"Received: {bound.stack_bytes} B, by {' > '.join(bound.chain)}. "
+            "Raise stack_bytes in a target file of your own."
+        )
+    return bound
 
 
 def project_sources(folder: Path, core: str) -> list[Path]:

@@ -101,7 +101,7 @@ class ProjectEstimate:
 
 
 def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
-    """Costs the instructions of an exported folder on a target: counted on the emulated core, wherever that can be done.
+    """Costs the instructions of an exported folder on a target, counted on the emulated core where that can be done.
 
     Args:
         folder: Of `rct-tflite export`.

@@ -14,7 +14,7 @@ from rct_tflite.firmware.session import Cost, measure
 from rct_tflite.firmware.toolchain import find_toolchain
 from rct_tflite.planning.count_model import Count, CountModel
 from rct_tflite.planning.fit import memory_need
-from rct_tflite.spec.target import OP_CLASSES, Target
+from rct_tflite.spec.target import OP_CLASSES
 
 AUTO, EMULATED, MODEL = "auto", "emulated", "model"
 SOURCES = (AUTO, EMULATED, MODEL)
@@ -137,7 +137,7 @@ def _counted(folder: Path, project: Project, toolchain: str, emulator: str) -> I
     samples = random_samples(project.graph, project.plan.loss)
     cost = measure(found, build.image, samples, bool(project.plan.trained))
     forward, backward = _by_class(cost)
-    memory = measured_memory(project, build.sizes, cost.stack_bytes)
+    memory = measured_memory(project, build, cost.stack_bytes)
     return Instructions(forward, backward, f"counted on {cost.emulator}", cost.emulator, (), memory)
 
 
@@ -163,7 +163,7 @@ def _estimated(project: Project, missing: str) -> Instructions:
     forward = _of_model(((kernel, count) for kernel, count, _ in told.kernels), told.inference)
     backward = _of_model(((kernel, count) for kernel, _, count in told.kernels), told.backward)
     source = f"not counted: {why}estimated from what kernels took with {told.compiler}"
-    return Instructions(forward, backward, source, None, told.guessed, _planned_memory(project, project.target))
+    return Instructions(forward, backward, source, None, told.guessed, _planned_memory(project))
 
 
 def _of_model(kernels: Iterable[tuple[str, float]], total: Count) -> PhaseCount:
@@ -178,14 +178,15 @@ def _phase(classes: Mapping[str, int], total: Interval) -> PhaseCount:
     return PhaseCount(tuple((name, count) for name, count in classes.items() if count), total)
 
 
-def _planned_memory(project: Project, target: Target) -> Memory:
-    need = memory_need(project.graph, project.memory, target)
+def _planned_memory(project: Project) -> Memory:
+    need = memory_need(project.graph, project.memory, project.target)
     return Memory(
         arena=need.arena,
         parameters=need.parameters,
         state=need.state,
         application=need.application,
         stack_used=need.stack,
+        stack_bound=need.stack,
         stack_reserved=need.stack,
         weights_flash=need.flash_weights,
         code=need.flash_code,

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.emulator.finder import find_emulator
-from rct_tflite.emulator.image import ImageSizes
 from rct_tflite.energy.estimate import Estimate, estimate
-from rct_tflite.errors import FitError, OutputFolderError, RecipeError
+from rct_tflite.errors import EmulatorError, OutputFolderError, RecipeError
 from rct_tflite.firmware.aided_session import NO_WISHES, AidReport, AidWishes, check_wishes, fine_tune_aided
 from rct_tflite.firmware.build import BuildReport, build_project
 from rct_tflite.firmware.manifest import Project, read_project
@@ -56,6 +55,7 @@ class Memory:
     """Measured memory of the image, in bytes.
 
     `code` counts everything in flash but the weights as exported; `application` is RAM beside the network's own.
+    `stack_used` is the deepest stack of the run, `stack_bound` that of any run, without interrupts.
     """
 
     arena: int
@@ -63,6 +63,7 @@ class Memory:
     state: int
     application: int
     stack_used: int
+    stack_bound: int
     stack_reserved: int
     weights_flash: int
     code: int
@@ -135,7 +136,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         tuning=tuning,
         lessons=len(tuning.while_learning),
         cost=cost,
-        memory=measured_memory(project, build.sizes, cost.stack_bytes),
+        memory=measured_memory(project, build, cost.stack_bytes),
         inference=estimate(project.target, cost.inference),
         step=estimate(project.target, cost.step),
         aids=aids,
@@ -198,18 +199,20 @@ def random_samples(graph: Graph, loss: Loss) -> Samples:
     return Samples(inputs, None, random.integers(-128, 128, (MEASURED_SAMPLES, outputs), np.int8))
 
 
-def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int) -> Memory:
+def measured_memory(project: Project, build: BuildReport, stack_used: int) -> Memory:
     """Returns what the built image takes.
 
     Raises:
-        FitError: If the stack is deeper than the target reserves.
+        EmulatorError: If a run went deeper than the image's bound says.
     """
+    sizes, bound = build.sizes, build.stack
     assert sizes is not None
+    assert bound is not None
     plan, target = project.memory, project.target
-    if stack_used > target.stack_bytes:
-        raise FitError(
-            f"The stack is deeper than target '{target.name}' reserves. Expected at most {target.stack_bytes} B. "
-            f"Received: {stack_used} B. Raise stack_bytes in a target file of your own."
+    if stack_used > bound.stack_bytes:
+        raise EmulatorError(
+            f"The stack got deeper than any chain of calls. Expected at most {bound.stack_bytes} B. "
+            f"Received: {stack_used} B. An interrupt that the firmware enables is not in the bound; else report this."
         )
     weights = memory_need(project.graph, plan, target).flash_weights
     return Memory(
@@ -218,6 +221,7 @@ def measured_memory(project: Project, sizes: ImageSizes | None, stack_used: int)
         state=plan.state_bytes,
         application=sizes.data + sizes.bss - plan.ram_bytes,
         stack_used=stack_used,
+        stack_bound=bound.stack_bytes,
         stack_reserved=target.stack_bytes,
         weights_flash=weights,
         code=sizes.flash_bytes - weights,

@@ -139,12 +139,12 @@ class Toolchain:
         self._check_sanitize(sanitize)
         flags = [*COMPILE_FLAGS, *self._core_flags(), *(_SANITIZE if sanitize else ())]
         flags += [f"-D{define}" for define in defines] + [f"-I{directory}" for directory in include_dirs]
-        # File names that the code holds, such as __FILE__, must not depend on where the code lies.
-        folders = dict.fromkeys([*(source.parent for source in sources), *include_dirs])
-        flags += [f"-ffile-prefix-map={directory}/=" for directory in folders]
         objects = [folder / f"{index}.o" for index in range(len(sources))]
         pairs = zip(sources, objects, strict=True)
-        self._run_all([[*flags, "-c", str(source), "-o", str(object_)] for source, object_ in pairs])
+        self._run_all(
+            [*flags, *_unnamed(source, include_dirs), "-c", str(source), "-o", str(object_)]
+            for source, object_ in pairs
+        )
         return objects
 
     def link(
@@ -282,6 +282,15 @@ def _gcc_version(path: str) -> str:
     text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     numbers = re.findall(r"\d+(?:\.\d+)+", text.partition("\n")[0])
     return numbers[-1] if numbers else "of unknown version"
+
+
+def _unnamed(source: Path, include_dirs: Sequence[Path]) -> list[str]:
+    """Flags for names that an object holds, such as __FILE__: not where the code lies, nor what is compiled beside it.
+
+    Compilers take the last flag that fits: the innermost folder.
+    """
+    folders = sorted({source.parent, *include_dirs}, key=lambda folder: (len(folder.parts), folder))
+    return [f"-ffile-prefix-map={folder}/=" for folder in folders]
 
 
 def _environment() -> dict[str, str]:

@@ -184,7 +184,7 @@ class CountModel:
         return [self._predicted_op(op, self._split(plan, op)) for op in self._graph.ops]
 
     def _split(self, plan: TrainingPlan, op: Op) -> frozenset[int]:
-        """Returns the channels that learn where only some do: whether all or none learn, the forward pass is the same."""
+        """Returns the channels that learn where only some do: else the forward pass does not depend on it."""
         learning = plan.channels_of(op.name, self._channels[op.name])
         return frozenset(learning) if len(learning) < self._channels[op.name] else frozenset()
 

@@ -9,7 +9,7 @@ from rct_tflite.reference.backward import RATIO_BITS, BackwardConstants, Merge, 
 from rct_tflite.reference.constants import EXP_TABLE_ONE, Window
 from rct_tflite.reference.kernels import patches, scatter
 from rct_tflite.reference.losses import LossConstants
-from rct_tflite.reference.rounding import log2_q8, round_shift
+from rct_tflite.reference.rounding import log2_q8, round_away, round_shift
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
 from rct_tflite.spec.training_plan import Loss
 
@@ -128,16 +128,22 @@ def scale_input_error(acc: IntArray, total_shift: int, gain: int, error_bits: in
     Returns:
         Errors within their bit-width, the shift that was applied, the new gain.
     """
+    shift, gain = _next_shift(acc, total_shift, gain, error_bits)
+    return saturate(round_shift(acc, shift), error_bits), shift, gain
+
+
+def _next_shift(acc: IntArray, total_shift: int, gain: int, error_bits: int) -> tuple[int, int]:
+    """Returns the shift for sums, and the new gain; arguments as of `scale_input_error()`."""
     peak = int(np.abs(acc).max())
     if peak == 0:
-        return acc, 0, gain
+        return 0, gain
     seen = log2_q8(peak) + 256 * total_shift
     if gain == GAIN_UNSET:
         gain = seen
     shift = _shift(gain, total_shift, error_bits)
     if not SMALLEST_PEAK <= peak >> (shift + error_bits - 8) <= LARGEST_PEAK:
         shift = _shift(seen, total_shift, error_bits)
-    return saturate(round_shift(acc, shift), error_bits), shift, max(gain - GAIN_DECAY, seen)
+    return shift, max(gain - GAIN_DECAY, seen)
 
 
 def _shift(gain: int, total_shift: int, error_bits: int) -> int:
@@ -244,5 +250,6 @@ def merge(
     shifts = [min(exponent - coarsest + RATIO_BITS - MERGE_BITS, 31) for exponent in exponents]
     one, other = (round_shift(e.values * r, s) for e, r, s in zip(errors, m.ratios, shifts, strict=True))
     exponent = coarsest + MERGE_BITS
-    values, shift, gain = scale_input_error(one + other, loss_exponent - exponent, gain, error_bits)
+    shift, gain = _next_shift(one + other, loss_exponent - exponent, gain, error_bits)
+    values = saturate(round_away(one + other, shift), error_bits)
     return ScaledError(values, exponent - shift), gain

@@ -69,6 +69,16 @@ def round_shift(value: Int64Array, shift: int) -> Int64Array:
     return (value + (1 << (shift - 1))) >> shift
 
 
+def round_away(value: Int64Array, shift: int) -> Int64Array:
+    """Returns `value / 2**shift`, halves rounded away from zero, for a shift from 0 on.
+
+    Example:
+        >>> round_away(np.array([3, -3, 5]), 1).tolist()
+        [2, -2, 3]
+    """
+    return round_shift(value - (value < 0), shift) if shift else value
+
+
 def round_shifts(value: Int64Array, shifts: Int64Array) -> Int64Array:
     """Returns `value / 2**shifts`, halves rounded up, for shifts from 0 on that broadcast against the values.
 

@@ -164,6 +164,24 @@ class RCTModel(keras.Model):
         self.train_function = train_function
         return train_function
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the state of dropout too, which Keras forgets: a training that goes on draws the next numbers."""
+        super().save_own_variables(store)
+        for name, state in self._random_states().items():
+            store[name] = state
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables()` saved."""
+        states = self._random_states()
+        super().load_own_variables({name: store[name] for name in store.keys() - states.keys()})
+        for name in store.keys() & states.keys():
+            states[name].assign(store[name])
+
+    def _random_states(self) -> dict[str, Any]:
+        """Returns the counters of all random layers by the names that they have in a file."""
+        generators = [generator for layer in self._flatten_layers() for generator in layer._seed_generators]
+        return {f"random_{number}": generator.state for number, generator in enumerate(generators)}
+
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model, without its integers."""
         return {**super().get_config(), "seed": self.seed}

@@ -141,8 +141,8 @@ class _Graph:
         role = role_of(layer)
         if role is Role.HAND_ON:
             return all(self._are_indices(output) for output in node.outputs)
-        if role is Role.MODEL and is_model(layer):
-            inner = function_of(layer)
+        if role is Role.MODEL:
+            inner = function_of(unwrapped(layer))
             position = [id(t) for t in node.input_tensors].index(id(tensor))
             return _Graph(self.rebuilder, inner, "nested/")._are_indices(inner.inputs[position])
         return isinstance(unwrapped(layer), keras.layers.Embedding)

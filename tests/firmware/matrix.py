@@ -107,11 +107,10 @@ def lesson(name: str) -> Lesson:
 
 
 class Place:
-    """The host, with sanitizers, or a core. What does not depend on the network is compiled once."""
+    """The host, with sanitizers, or a core."""
 
     def __init__(self, core: str, folder: Path):
         self.core, self.folder, self.sanitize, self.toolchain = core, folder, core == HOST, find_toolchain(core)
-        self.objects: list[Path] = []
 
     def image(self, name: str) -> Path:
         folder = self.folder / name.replace(" ", "-")
@@ -122,19 +121,12 @@ class Place:
 
     def build(self, lesson: Lesson, memory: MemoryPlan, folder: Path, *more: Path) -> Path:
         lesson.write(folder, self.core, memory)
-        sources = project_sources(folder, self.core)
-        shared = [source for source in sources if source.parent.name != "model"]
-        self.objects = self.objects or self._compile(shared, folder, self.folder / "shared")
-        own = self._compile([*(source for source in sources if source not in shared), *more], folder, folder / "own")
+        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
         script = None if self.core == HOST else folder / FIRMWARE_FOLDER / linker_script(self.core)
         image = folder / "image"
-        self.toolchain.link([*own, *self.objects], image, linker_script=script, sanitize=self.sanitize)
+        sources = [*project_sources(folder, self.core), *more]
+        self.toolchain.build(sources, includes, image, linker_script=script, sanitize=self.sanitize)
         return image
-
-    def _compile(self, sources: list[Path], folder: Path, output: Path) -> list[Path]:
-        output.mkdir()
-        includes = [folder / FIRMWARE_FOLDER / part for part in INCLUDE_FOLDERS]
-        return self.toolchain.compile(sources, includes, output, sanitize=self.sanitize)
 
     def learn(self, lesson: Lesson, image: Path) -> bytes:
         requests = [Request(Command.SELF_TEST), *lessons_of(lesson.samples), Request(Command.READ_PARAMETERS)]

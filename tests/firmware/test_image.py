@@ -1,5 +1,6 @@
 """What must hold of the firmware beside its results."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from rct_tflite.device.protocol import Command, DeviceStatus, Request, decode_responses
 from rct_tflite.emulator import available_emulators
 from rct_tflite.emulator.disassembly import float_instructions, heap_symbols
-from rct_tflite.errors import DeviceError, UnsupportedLayerError
+from rct_tflite.errors import DeviceError, FitError, UnsupportedLayerError
 from rct_tflite.firmware.model_source import RUNTIME_VERSION, model_source
 from rct_tflite.firmware.project import FIRMWARE_FOLDER
 from rct_tflite.firmware.samples import Samples
@@ -36,15 +37,24 @@ def test_no_float_and_no_heap(case, toolchain):
 
 @pytest.mark.parametrize("toolchain", TOOLCHAINS)
 def test_cost_is_the_same_on_every_emulator(case, toolchain):
-    image = case.build(TARGET.core, toolchain).image
+    build = case.build(TARGET.core, toolchain)
     samples = Samples(case.samples[:2], case.labels[:2])
-    costs = [measure(emulator, image, samples) for emulator in EMULATORS]
+    costs = [measure(emulator, build.image, samples) for emulator in EMULATORS]
     assert len({(cost.inference, cost.step, cost.stack_bytes, cost.functions) for cost in costs}) == 1
     assert 0 < costs[0].inference < costs[0].step
     # Far below what targets reserve; a kernel that begins to keep buffers on the stack shows here.
-    assert 0 < costs[0].stack_bytes <= 512
+    assert 0 < costs[0].stack_bytes <= build.stack.stack_bytes <= 512
 
 
+def test_a_stack_that_may_not_fit_leaves_no_image(tmp_path):
+    target = dataclasses.replace(TARGET, stack_bytes=256)
+    case = Case(tmp_path, GraphBuilder((4, 4, 1)).conv(2).reshape(32).dense(3).graph(), "all", target=target, steps=1)
+    with pytest.raises(FitError, match=r"Expected at most 256 B\. Received: \d+ B, by rct_reset > main > rct_\w+"):
+        case.build(TARGET.core)
+    assert not list(tmp_path.rglob("firmware.elf"))
+
+
+@pytest.mark.usefixtures("no_object_store")
 def test_the_same_export_gives_the_same_bytes(conv_case, tmp_path):
     again = Case(tmp_path, conv_case.graph, conv_case.train)
     files = sorted(path.relative_to(tmp_path) for path in (tmp_path / FIRMWARE_FOLDER).rglob("*") if path.is_file())

@@ -34,6 +34,7 @@ int main(void)
 
 ARM = [*available_toolchains("cortex-m7")]
 HOSTS = [*available_toolchains(HOST)]
+pytestmark = pytest.mark.usefixtures("no_object_store")
 EVERY = [*ARM, *available_toolchains("rv32imc"), *HOSTS]
 
 

@@ -60,6 +60,17 @@ def test_what_arrives_is_added_at_the_coarser_step():
     assert (again.values.tolist(), again.exponent) == (result.values.tolist(), result.exponent)
 
 
+def test_a_sum_has_no_side():
+    """Halves are common: rounded up, they would move all positions the same way."""
+    there = ScaledError(np.arange(-127, 128), 10)
+    arriving = ScaledError(np.where(there.values % 4, 0, there.values), 10)
+    merge = Merge((2**14, 2**14), (0, 0))
+    mirrored = (ScaledError(-error.values, error.exponent) for error in (there, arriving))
+    results = [gradients.merge(*both, merge, 20, GAIN_UNSET)[0] for both in ((there, arriving), mirrored)]
+    assert results[0].values.tolist() == (-results[1].values).tolist()
+    assert results[0].values.any()
+
+
 def test_an_op_without_gradient_is_named_with_what_lies_below():
     graph = GraphBuilder((6,)).dense(5).dense(4, Activation.NONE).dense(3).graph()
     middle = dataclasses.replace(

@@ -8,7 +8,7 @@ from rct_tflite.spec.training_plan import Loss
 from rct_tflite.tflite.reader import read_graph
 from tests.gradient_cosines import gradient_cosines
 from tests.graphs import GraphBuilder
-from tests.keras_networks import autoencoder, converted, dense_block, residual, squeeze_and_excite
+from tests.keras_networks import autoencoder, converted, dense_block, residual, resnet, squeeze_and_excite
 
 DEEP = 10
 
@@ -44,6 +44,11 @@ def test_deep_networks(make, layers):
 @pytest.mark.parametrize("make", [residual, squeeze_and_excite, dense_block])
 def test_networks_with_branches(make):
     check(gradient_cosines(read_graph(converted(make)), normal=True))
+
+
+def test_resnet():
+    """Where two errors meet in an image of 1,024 positions, a rounding with a side shows."""
+    check(gradient_cosines(read_graph(converted(resnet)), normal=True, counts=(0, 2)))
 
 
 def test_autoencoder():

@@ -45,7 +45,7 @@ def workloads() -> Iterator[Workload]:
 
 def _workload(name, make, number) -> Workload:
     random = np.random.default_rng([SEED, number, *map(ord, make.__name__)])
-    graph = make(_Layers(random), random, number)
+    graph = make(_Layers(random), random)
     rounding = "truncate" if random.random() < 0.15 else "stochastic"
     metadata = dataclasses.replace(
         graph.training, rounding=rounding, learning_rate=float(2.0 ** random.uniform(-8, -4))
@@ -68,7 +68,7 @@ def _train(graph, random, number) -> str:
     return ",".join(f"{name}{kind}" for name, kind in zip(names, kinds, strict=True))
 
 
-def _dense(layers, random, number) -> Graph:
+def _dense(layers, random) -> Graph:
     x = layers.input((int(random.integers(12, 500)),))
     for _ in range(random.integers(1, 4)):
         x = layers.dense(x, int(2 ** random.uniform(3, 7.4)), int(random.choice([RELU, RELU, RELU6, LINEAR])))
@@ -77,7 +77,7 @@ def _dense(layers, random, number) -> Graph:
     return layers.end(x, random)
 
 
-def _convolutional(layers, random, number) -> Graph:
+def _convolutional(layers, random) -> Graph:
     side, channels = int(random.integers(6, 17)), int(random.choice([1, 2, 3, 4, 8]))
     x = layers.input((side, int(random.integers(6, 17)), channels))
     for _ in range(random.integers(1, 4)):
@@ -92,7 +92,7 @@ def _convolutional(layers, random, number) -> Graph:
     return layers.end(layers.flatten(x) if random.random() < 0.6 else layers.mean(x), random)
 
 
-def _separable(layers, random, number) -> Graph:
+def _separable(layers, random) -> Graph:
     side = int(random.integers(6, 15))
     x = layers.input((side, side, int(random.choice([2, 3, 4, 8]))))
     if random.random() < 0.5:
@@ -105,21 +105,21 @@ def _separable(layers, random, number) -> Graph:
     return layers.end(layers.mean(x), random)
 
 
-def _mixed(layers, random, number) -> Graph:
+def _mixed(layers, random) -> Graph:
     side = int(random.integers(4, 8))
     x = layers.input((side, int(random.integers(4, 8)), int(random.choice([2, 3, 5]))))
     x = layers.conv(x, int(random.integers(3, 13)), (3, 3), 1, SAME, LINEAR)
     tables = [OpKind.LEAKY_RELU, OpKind.HARD_SWISH, OpKind.TANH, OpKind.RELU, OpKind.LOGISTIC]
-    x = layers.table(x, tables[number % len(tables)])
-    if number % 2:
+    x = layers.table(x, tables[random.integers(len(tables))])
+    if random.random() < 0.5:
         x = layers.pad(x, random)
     y = layers.conv(x, layers.shape(x)[3], (1, 1), 1, VALID, RELU)
-    x = layers.pair(x, y, (OpKind.ADD, OpKind.MUL, OpKind.SUB)[number % 3])
-    if number % 4 < 2:
+    x = layers.pair(x, y, (OpKind.ADD, OpKind.MUL, OpKind.SUB)[random.integers(3)])
+    if random.random() < 0.5:
         x = layers.concatenate(x, layers.table(x, OpKind.RELU))
     size = tuple(int(k) for k in random.integers(2, 5, 2))
     x = layers.transpose_conv(x, int(random.integers(2, 9)), size, int(random.choice([1, 2, 2])))
-    x = layers.pool(x, OpKind.AVERAGE_POOL_2D, 2) if number % 3 else layers.table(x, OpKind.LEAKY_RELU)
+    x = layers.pool(x, OpKind.AVERAGE_POOL_2D, 2) if random.random() < 0.7 else layers.table(x, OpKind.LEAKY_RELU)
     return layers.end(layers.mean(x), random)
 
 

@@ -1,4 +1,4 @@
-"""Which share of inputs and errors is not 0 while a workload runs: the NumPy reference tells, as it has the same integers."""
+"""Which share of inputs and errors is not 0 while a workload runs: the NumPy reference has the same integers."""
 
 from collections import defaultdict
 

@@ -55,9 +55,9 @@ def compare(core: str) -> None:
         for workload in compared():
             counted = bench.count(workload)
             told = CountModel(workload.graph, core).estimate(workload.plan)
-            step = told.step
+            step, off = told.step, told.inference.value / counted.forward - 1
             print(
-                f"  {workload.name:26} inference {counted.forward:13,.0f} {told.inference.value / counted.forward - 1:+7.1%}"
+                f"  {workload.name:26} inference {counted.forward:13,.0f} {off:+7.1%}"
                 f"   step {counted.step:13,.0f} {step.value / counted.step - 1:+7.1%}"
                 f" (interval {step.low / step.value - 1:+.0%} to {step.high / step.value - 1:+.0%})",
                 flush=True,

@@ -61,6 +61,13 @@ static inline int32_t rct_round_shift(int32_t value, int32_t shift)
     return shift == 0 ? value : ((value >> (shift - 1)) + 1) >> 1;
 }
 
+/* value / 2**shift, halves rounded away from zero; shift 0 to 31. A negative value is above -2**31. */
+static inline int32_t rct_round_away(int32_t value, int32_t shift)
+{
+    return shift == 0 ? value
+                      : rct_round_shift(value + (value >> 31), shift); /* a negative half moves below */
+}
+
 /* A slope at the loss as an error; the largest of them has `bits` bits. */
 static inline rct_error_t rct_loss_error(int32_t slope, int32_t bits)
 {

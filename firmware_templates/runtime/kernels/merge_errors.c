@@ -17,7 +17,7 @@ static int32_t write_sum(const rct_merge_t *merge, const int32_t shifts[2], cons
                             rct_round_shift(arriving[i] * merge->ratio[1], shifts[1]);
         peak = rct_max(peak, rct_magnitude(sum));
         if (to) {
-            to[i] = rct_saturate_error(rct_round_shift(sum, shift));
+            to[i] = rct_saturate_error(rct_round_away(sum, shift));
         }
     }
     return peak;

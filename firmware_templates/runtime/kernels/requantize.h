@@ -52,8 +52,7 @@ static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left,
         value = rct_clamp(value, -limit, limit) * (1 << left);
     }
     const int32_t high = rct_high_product(value, multiplier);
-    /* Halves go away from zero: a negative one is moved below. The smallest `high` is -(2**31 - 1). */
-    return right == 0 ? high : rct_round_shift(high + (high >> 31), right);
+    return rct_round_away(high, right); /* the smallest `high` is -(2**31 - 1) */
 }
 
 static inline int8_t rct_requantize(int32_t acc, const rct_requant_channel_t *channel)
