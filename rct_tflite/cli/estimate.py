@@ -8,9 +8,11 @@ import click
 from rct_tflite.cli.output import format_cost, format_interval, interval_json, json_option, print_json, typed
 from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.jobs import FineTuning
+from rct_tflite.errors import DataError
 from rct_tflite.firmware.estimation import EstimateOptions, ProjectEstimate, estimate_project
 from rct_tflite.firmware.instructions import AUTO, SOURCES
 from rct_tflite.planning.memory_map import MemoryUse
+from rct_tflite.spec.run_log import find_run_log, read_run_log
 
 KIB = 1024
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -36,6 +38,12 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--battery", type=POSITIVE, metavar="MAH", help="Printed capacity: how long does it last?")
 @click.option("--battery-voltage", type=POSITIVE, default=3.0, show_default=True, metavar="V")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@click.option(
+    "--run",
+    "log",
+    type=click.Path(exists=True, path_type=Path),
+    help="Log of the training, as rct.RCTCallback(log=...) writes it: the page draws its bits, energy and accuracy.",
+)
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
 @click.option(
@@ -62,6 +70,7 @@ def command(
     battery: float | None,
     battery_voltage: float,
     html: Path | None,
+    log: Path | None,
     toolchain: str,
     emulator: str,
     counts: str,
@@ -78,6 +87,11 @@ def command(
       rct-tflite estimate build/kws --clock 80 --voltage 1.8 --samples 200 --epochs 5 --checkpoints 1
       rct-tflite estimate build/kws --per-day 8640 --sleep-uw 12 --battery 230 --html estimate.html
     """
+    if log is not None and html is None:
+        raise DataError(
+            "--run is for the page. Expected --html beside it. Received: --run alone. Add --html PAGE.html."
+        )
+    training = None if log is None else read_run_log(find_run_log(log))
     options = EstimateOptions(
         target=target,
         clock_mhz=clock,
@@ -97,7 +111,7 @@ def command(
     if html is not None:
         from rct_tflite.export.estimate_page import write_estimate_page
 
-        write_estimate_page(result, html, _rows(result))
+        write_estimate_page(result, html, _rows(result), training)
     if as_json:
         print_json(_as_json(result))
         return

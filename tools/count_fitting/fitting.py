@@ -174,6 +174,6 @@ def _file_of(function: str, known: Collection[str]) -> str | None:
         if found:
             return found.expand(file).replace("None", "")
     name = function.removeprefix("rct_")
-    if name == function:
+    if name in (function, LIBRARY):
         return None
     return name if name in known else "errors_16" if name.endswith("_16") else None
