@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from rct_tflite.emulator import available_emulators
+from rct_tflite.emulator.cache import cache_folder
 from rct_tflite.firmware.toolchain import HOST, Toolchain, available_toolchains
 from tests.object_store import Compile, ObjectStore
 
@@ -24,18 +26,22 @@ def pytest_report_header() -> list[str]:
     return lines
 
 
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compile_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compile]:
-    """Every build takes the objects that an earlier one of this run made, also in another process.
+def compile_anew() -> Iterator[Compile]:
+    """Every build takes the objects that an earlier one made, in whatever run or process.
 
     Returns:
         `Toolchain.compile()` as it is.
     """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
     compile_ = Toolchain.compile
-    store = ObjectStore(folder / "objects", compile_)
+    store = ObjectStore(cache_folder() / "test-objects", compile_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Toolchain, "compile", lambda *args, **options: store.compile(*args, **options))
         yield compile_

@@ -20,7 +20,14 @@ from rct_tflite.spec.graph import (
     TensorQuantization,
     TrainingMetadata,
 )
-from rct_tflite.spec.quantization import AffineQuantization, affine_from_range, round_scale, top
+from rct_tflite.spec.quantization import (
+    AffineQuantization,
+    affine_from_range,
+    low_bits,
+    narrowed,
+    round_scale,
+    top,
+)
 from tests.float_network import FloatNetwork
 
 UNIT_INPUT = affine_from_range(0.0, 1.0)
@@ -46,6 +53,7 @@ class GraphBuilder:
         self.tensors = [_activation_tensor("input", (1, *input_shape), input_quantization)]
         self.ops: list[Op] = []
         self.layers: list[LayerTraining] = []
+        self.wide: dict[str, np.ndarray] = {}
         low, high = input_quantization.minimum, input_quantization.maximum
         self.samples = list(self.random.uniform(low, high, (16, *input_shape)))
 
@@ -79,7 +87,7 @@ class GraphBuilder:
     def graph(self, learning_rate=0.05, rounding="stochastic", name="net"):
         metadata = TrainingMetadata(tuple(self.layers), learning_rate, rounding)
         tensors = tuple(self.tensors)
-        return Graph(name, tensors, tuple(self.ops), 0, self.ops[-1].output, metadata)
+        return Graph(name, tensors, tuple(self.ops), 0, self.ops[-1].output, metadata, dict(self.wide))
 
     def _pool(self, kind, size, stride, padding, activation):
         size, stride = _pair(size), _pair(stride or size)
@@ -96,10 +104,13 @@ class GraphBuilder:
         axes = tuple(range(1, len(shape))) if per_channel else None
         largest = np.abs(weights).max(axis=axes, keepdims=True)
         scales = np.vectorize(round_scale)(largest * self.weight_headroom / top(bits))
-        integers = np.clip(np.rint(weights / scales), -top(bits), top(bits)).astype(np.int8)
+        integers = np.clip(np.rint(weights / scales), -top(bits), top(bits)).astype(np.int16)
+        name = f"layer{len(self.ops)}"
+        if bits > 8:
+            self.wide[name] = integers
+        integers, scales = narrowed(integers, bits).astype(np.int8), scales * 2.0 ** low_bits(bits)
         bias_scales = self.tensors[source].scale * scales.reshape(-1)
         bias = np.rint(self.random.normal(0, 0.05, shape[0]) / bias_scales).astype(np.int32)
-        name = f"layer{len(self.ops)}"
         self.tensors.append(_parameter(f"{name}/weights", integers, scales.reshape(-1)))
         self.tensors.append(_parameter(f"{name}/bias", bias, bias_scales))
         self.layers.append(LayerTraining(name, bits))
@@ -125,6 +136,21 @@ def change_tensor(graph: Graph, index: int, **fields) -> Graph:
     tensors = list(graph.tensors)
     tensors[index] = dataclasses.replace(tensors[index], **fields)
     return dataclasses.replace(graph, tensors=tuple(tensors))
+
+
+def widened(graph: Graph, bits: int) -> Graph:
+    """A graph whose layers of 8 bits have more; the bits below are random."""
+    random, low = np.random.default_rng(bits), low_bits(bits)
+    wide = {}
+    for op in graph.ops:
+        if op.has_weights and graph.bits_of(op) == 8:
+            seen = graph.tensors[op.inputs[1]].data.astype(np.int32)
+            wide[op.name] = ((seen << low) + random.integers(-(1 << low >> 1), 1 << low >> 1, seen.shape)).astype(
+                np.int16
+            )
+    layers = tuple(LayerTraining(name, bits) for name in wide)
+    training = dataclasses.replace(graph.training, layers=layers)
+    return dataclasses.replace(graph, training=training, wide=wide)
 
 
 def renamed(graph: Graph, names) -> Graph:

@@ -72,7 +72,7 @@ typedef struct {
     uint16_t channels;
     uint16_t depth;           /* weights in a row */
     uint16_t row_bytes;       /* bytes of a packed row */
-    uint8_t bits;             /* 2 to 8 */
+    uint8_t bits;             /* 2 to 8; up to 16 with the wide kernels/wide.h */
     const rct_split_t *split; /* NULL where all rows learn, or none */
 } rct_weights_t;
 

@@ -2,9 +2,10 @@
  * Bit-widths that follow the training (ARITHMETIC.md 10).
  *
  * The parameter block begins with two bytes for each layer that learns, its bit-width and its octave:
- * log2(scale / exported scale). Zeros up to a multiple of four bytes follow, then the packed rows and biases
- * of each layer, without gaps: a layer that gets a bit moves all that follow. The tables of an op are those
- * of the export; rct_bind() makes a copy of them with the present width, which lives as long as one call.
+ * log2(scale / exported scale) of what the kernels see. Zeros up to a multiple of four bytes follow, then the
+ * packed rows and biases of each layer, without gaps: a layer that gets a bit moves all that follow. The
+ * tables of an op are those of the export; rct_bind() makes a copy of them with the present width, which
+ * lives as long as one call.
  */
 #ifndef RCT_ADAPT_H
 #define RCT_ADAPT_H
@@ -21,7 +22,7 @@ typedef struct {
     const rct_conv_2d_t *conv_2d; /* and its relatives */
     const rct_grad_t *grad;
     uint8_t min_bits; /* equal to max_bits where the width stays */
-    uint8_t max_bits; /* up to 8 */
+    uint8_t max_bits; /* up to 16 */
     int8_t lowest_octave;
     int8_t highest_octave;
 } rct_adapted_layer_t;

@@ -26,6 +26,12 @@ _OPTIONS = (
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Labelled samples, .npz (x, y), that tell which layers and channels are worth learning.",
     ),
+    click.option(
+        "--weight-bits",
+        metavar="BITS",
+        help="Give the layers that learn up to 16 bits, so that smaller updates count; their weights are worth the "
+        "same. NAME:BITS,... for some of them. Inference stays that of 8 bits.  [default: as they are]",
+    ),
     click.option("--ram", type=Size(), help="With --train auto: RAM, stack included; 96K are 98,304 bytes."),
     click.option("--flash", type=Size(), help="With --train auto: flash."),
     click.option("--time-per-step", type=_ABOVE_0, metavar="MS", help="With --train auto: estimated."),
@@ -40,6 +46,7 @@ class UpdateRequest:
     train: str
     samples: Path | None
     limits: Limits
+    weight_bits: str | None
 
 
 def update_request_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,6 +56,7 @@ def update_request_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         train: str,
         samples: Path | None,
+        weight_bits: str | None,
         ram: int | None,
         flash: int | None,
         time_per_step: float | None,
@@ -57,7 +65,7 @@ def update_request_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         time_s = None if time_per_step is None else 1e-3 * time_per_step
         energy_j = None if energy_per_step is None else 1e-6 * energy_per_step
-        command(update=UpdateRequest(train, samples, Limits(ram, flash, time_s, energy_j)), **others)
+        command(update=UpdateRequest(train, samples, Limits(ram, flash, time_s, energy_j), weight_bits), **others)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(_OPTIONS), wrapped)
 

@@ -192,7 +192,7 @@ def _save(path: Path, model: bytes) -> None:
 def random_samples(graph: Graph, loss: Loss) -> Samples:
     """Returns a few samples of noise with labels or targets: instructions hardly depend on what a sample shows."""
     random = np.random.default_rng(RANDOM_SEED)
-    inputs = random.integers(-128, 128, (MEASURED_SAMPLES, *graph.tensors[graph.input].shape[1:]), np.int8)
+    inputs = graph.random_inputs(MEASURED_SAMPLES, random)
     outputs = graph.tensors[graph.output].size
     if loss.takes_class:
         return Samples(inputs, random.integers(0, outputs, MEASURED_SAMPLES))

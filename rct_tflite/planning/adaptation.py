@@ -8,7 +8,7 @@ from rct_tflite.reference.bit_decision import HYSTERESIS
 from rct_tflite.reference.packing import room_bytes
 from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.graph import Graph, Op
-from rct_tflite.spec.quantization import EXPORT_BITS, MIN_BITS, Rounding
+from rct_tflite.spec.quantization import MAX_BITS, MIN_BITS, Rounding
 from rct_tflite.spec.training_plan import TrainingPlan
 
 RATE_TIMES_T_MIN = {Rounding.STOCHASTIC: 0.3, Rounding.TRUNCATE: 4.0}
@@ -79,11 +79,11 @@ def adapt(graph: Graph, plan: TrainingPlan, options: AdaptationOptions) -> Train
 
 def _limits(text: str) -> tuple[int, int]:
     low, _, high = text.partition(":")
-    allowed = {str(bits): bits for bits in range(MIN_BITS, EXPORT_BITS + 1)}
+    allowed = {str(bits): bits for bits in range(MIN_BITS, MAX_BITS + 1)}
     if low not in allowed or high not in allowed or allowed[low] > allowed[high]:
         raise RecipeError(
             f"Cannot read the limits of the bit-widths. Expected MIN:MAX with {MIN_BITS} <= MIN <= MAX <= "
-            f"{EXPORT_BITS}. Received: {text!r}. Try 4:8."
+            f"{MAX_BITS}. Received: {text!r}. Try 4:8."
         )
     return allowed[low], allowed[high]
 
@@ -121,7 +121,7 @@ def _check_start(graph: Graph, ops: list[Op], layers: tuple[str, ...], limits: t
         if op.name in layers and not low <= bits <= high:
             raise RecipeError(
                 f"Layer '{op.name}' starts outside of the limits. Expected {low} to {high} bits. Received: {bits}. "
-                "Widen --adapt-bits, or leave the layer out of --adapt-layers."
+                "Widen --adapt-bits, give it more bits (--weight-bits), or leave the layer out of --adapt-layers."
             )
 
 

@@ -84,7 +84,7 @@ def assumed_shares(graph: Graph, plan: TrainingPlan, steps: tuple[BackwardStep, 
     changed = {
         step.op.name: _changed(graph, step.op, plan) * _met(step.op, inputs, errors)
         for step in steps
-        if step.op.has_weights
+        if step.op.has_bias
     }
     return Shares(inputs, errors, changed)
 
@@ -142,7 +142,9 @@ def loss_amounts(graph: Graph, plan: TrainingPlan) -> Amounts:
 def backward_amounts(graph: Graph, step: BackwardStep, role: Role) -> Amounts:
     """Returns what the backward pass and the update of an op do."""
     parts = [_mask(graph, step.op, role), items(LIBRARY, LIBRARY, {"op backward": 1.0})]
-    if step.op.has_weights:
+    if step.op.has_weights and not step.op.has_bias:
+        parts.append(items(UNKNOWN, UNKNOWN, {step.op.kind.name: graph.tensors[step.op.output].size}))
+    elif step.op.has_bias:
         parts += [_gradient(graph, step, role), _update(graph, step.op, role), _library(graph, step, role)]
         parts += [_merged(graph, passage, role) for passage in step.passages]
     else:

@@ -144,6 +144,15 @@ class CountModel:
         parts = (*self._predicted(plan), *self._learnt(plan, steps))
         return sum(sum(files.values()) for files in parts)
 
+    def forward_instructions(self, plan: TrainingPlan, op: Op) -> float:
+        """Returns the instructions of an op's forward pass.
+
+        Args:
+            plan: What learns: rows of which only some do lie apart.
+            op: One of the network's.
+        """
+        return sum(self._predicted_op(op, self._split(plan, op)).values())
+
     def estimate(self, plan: TrainingPlan) -> CountEstimate:
         """Returns what a plan takes, with intervals and with what is not known."""
         forward, backward = _sum(self._predicted(plan)), _sum(self._learnt(plan, backward_steps(self._graph, plan)))
@@ -165,7 +174,7 @@ class CountModel:
         for op in self._graph.ops:
             if any(item.file == UNKNOWN for item in forward_amounts(self._graph, op, 1.0)):
                 yield f"{op.kind.name} ({op.name})"
-            if op.has_weights and self._graph.bits_of(op) > WIDEST_BITS:
+            if op.has_bias and self._graph.bits_of(op) > WIDEST_BITS:
                 yield f"weights of {self._graph.bits_of(op)} bits ({op.name})"
         if plan.options != PLAIN_STEP:
             yield "options of the training step"
@@ -208,7 +217,8 @@ class CountModel:
             if key not in self._backward:
                 self._backward[key] = self._cost(backward_amounts(self._graph, step, role))
             parts.append(self._backward[key])
-        return parts
+        again = (op for op in self._graph.ops if op.name in plan.recomputed)
+        return [*parts, *(self._predicted_op(op, self._split(plan, op)) for op in again)]
 
     def _cost(self, amounts: Amounts) -> Instructions:
         files: Instructions = {}

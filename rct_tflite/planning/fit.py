@@ -7,6 +7,7 @@ from rct_tflite.planning.extras import Extra
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.spec.target import Target
 
 APPLICATION_RAM_BYTES = 256
@@ -42,11 +43,12 @@ class MemoryNeed:
 
 def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     """Adds up what the planned network needs on a target."""
-    weights = 0
+    weights, learning = 0, {slot.op: slot.bits for slot in memory.slots}
     for op in graph.ops:
         if op.has_weights:
             channels, depth = graph.row_shape(op)
-            weights += channels * (row_bytes(depth, graph.bits_of(op)) + 4)
+            row = row_bytes(depth, learning.get(op.name, min(graph.bits_of(op), EXPORT_BITS)))
+            weights += channels * (row + (4 if op.has_bias else 0))
     return MemoryNeed(
         arena=memory.arena_bytes,
         parameters=memory.parameter_bytes,

@@ -109,7 +109,7 @@ def forward_amounts(graph: Graph, op: Op, share: float, learning: frozenset[int]
     library = {Item(LIBRARY, LIBRARY, "op"): 1.0}
     if op.kind in (OpKind.AVERAGE_POOL_2D, OpKind.TRANSPOSE_CONV):
         library[Item(LIBRARY, LIBRARY, f"divided {op.kind.name.lower()}")] = outputs
-    if not op.has_weights:
+    if not op.has_bias:
         kernel, amounts = _plain(graph, op)
         return add_amounts(library, items(kernel, kernel, amounts))
     channels, _ = graph.row_shape(op)

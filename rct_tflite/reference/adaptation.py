@@ -11,11 +11,12 @@ from rct_tflite.reference.bit_decision import Band, Width, decide
 from rct_tflite.reference.constants import ForwardConstants, forward_constants
 from rct_tflite.reference.gradients import GAIN_UNSET
 from rct_tflite.reference.network import ReferenceNetwork
+from rct_tflite.reference.packing import held_bits
 from rct_tflite.reference.random import RandomGenerator
 from rct_tflite.reference.rounding import MAX_SHIFT
 from rct_tflite.reference.update import generator_for, step_multiplier
 from rct_tflite.spec.graph import Graph, Op
-from rct_tflite.spec.quantization import top
+from rct_tflite.spec.quantization import EXPORT_BITS, low_bits, top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 IntArray = npt.NDArray[np.int64]
@@ -35,7 +36,8 @@ class Limits:
     Attributes:
         min_bits: Narrowest width; the exported one where the width stays.
         max_bits: Widest width.
-        lowest_octave: Smallest `log2(scale / exported scale)` at which the requantisation stays exact.
+        lowest_octave: Smallest `log2(scale / exported scale)`, of what the kernels see, at which the requantisation
+            stays exact.
         highest_octave: Largest one.
     """
 
@@ -85,7 +87,7 @@ def crowd_share(plan: TrainingPlan) -> int:
 
 def limits_of(graph: Graph, plan: TrainingPlan, op: Op) -> Limits:
     """Returns how far width and range of a trained op may move."""
-    bits = graph.bits_of(op)
+    bits = held_bits(graph, plan, op)
     assert plan.adaptation is not None
     if op.name not in plan.adaptation.layers:
         return Limits(bits, bits, 0, 0)
@@ -151,7 +153,7 @@ class WidthAdapter:
         graph = network.graph
         self._exported: dict[str, ForwardConstants] = dict(network.constants)
         self._layers = {
-            op.name: _Layer(op, limits_of(graph, plan, op), graph.bits_of(op))
+            op.name: _Layer(op, limits_of(graph, plan, op), held_bits(graph, plan, op))
             for op in graph.ops
             if op.name in plan.trained
         }
@@ -163,7 +165,7 @@ class WidthAdapter:
 
     @property
     def octaves(self) -> dict[str, int]:
-        """Present `log2(scale / exported scale)`, by the name of the op."""
+        """Present `log2(scale / exported scale)` of what the kernels see, by the name of the op."""
         return {name: layer.octave for name, layer in self._layers.items()}
 
     @property
@@ -184,12 +186,13 @@ class WidthAdapter:
             gradient: int64 (channels, depth).
             exponent: Of the error, the op's octave included.
         """
-        step = self._constants[op.name].weight_step
+        step, layer = self._constants[op.name].weight_step, self._layers[op.name]
         assert step is not None
+        exponent -= low_bits(layer.bits)
         for channel, total in enumerate(np.abs(gradient).sum(axis=1)):
             index = channel if step.mantissa.size > 1 else 0
             mantissa, shift = int(step.mantissa[index]), int(step.shift[index]) + exponent
-            self._layers[op.name].asked += asked_steps(int(total), mantissa, shift, gradient.shape[1])
+            layer.asked += asked_steps(int(total), mantissa, shift, gradient.shape[1])
 
     def end_step(self) -> None:
         """Ends a training step; decides on ranges and widths at the end of an interval."""
@@ -226,30 +229,39 @@ class WidthAdapter:
             yield Width(layer.bits, layer.gavg, channels, depth, layer.limits.min_bits, widest)
 
     def _can_double(self, layer: _Layer) -> bool:
+        if layer.bits >= EXPORT_BITS:
+            return True  # what the kernels see stays as it is
         largest = int(np.abs(self._network.biases[layer.op.name]).max())
         limit = self._constants[layer.op.name].bias_limit
         return layer.octave > layer.limits.lowest_octave and largest <= limit >> 1
 
     def _halve(self, layer: _Layer, bits: int) -> None:
-        """Doubles the scale: integers halve, at a bit less or, for a range twice as wide, at the same bits."""
-        name = layer.op.name
+        """Doubles the scale: integers halve, at a bit less or, for a range twice as wide, at the same bits.
+
+        What the kernels see keeps its scale where a bit below theirs goes.
+        """
+        name, seen = layer.op.name, layer.bits <= EXPORT_BITS or bits == layer.bits
         rows, bias = self._network.weights[name], self._network.biases[name]
         halves = halved(rows.reshape(-1), self._random).reshape(rows.shape)
         rows[:] = np.clip(halves, -top(bits), top(bits))
-        bias[:] = halved(bias, self._random)
+        if seen:
+            bias[:] = halved(bias, self._random)
         layer.gavg >>= 1
-        self._move(layer, bits, 1)
+        self._move(layer, bits, 1 if seen else 0)
 
     def _double(self, layer: _Layer) -> None:
-        """Halves the scale: integers double, at a bit more."""
+        """Halves the scale: integers double, at a bit more, which the kernels see up to 8."""
+        seen = layer.bits < EXPORT_BITS
         self._network.weights[layer.op.name] *= 2
-        self._network.biases[layer.op.name] *= 2
+        if seen:
+            self._network.biases[layer.op.name] *= 2
         layer.gavg <<= 1
-        self._move(layer, layer.bits + 1, -1)
+        self._move(layer, layer.bits + 1, -1 if seen else 0)
 
     def _move(self, layer: _Layer, bits: int, octaves: int) -> None:
         name = layer.op.name
         layer.bits, layer.octave = bits, layer.octave + octaves
+        self._network.bits[name] = bits
         exported = self._exported[name]
         self._network.constants[name] = replace(exported, shift=exported.shift + layer.octave)
         if self._gains.get(name, GAIN_UNSET) != GAIN_UNSET:

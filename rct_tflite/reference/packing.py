@@ -4,7 +4,32 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import QuantizationError
-from rct_tflite.spec.quantization import MAX_BITS, MIN_BITS
+from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.quantization import EXPORT_BITS, MAX_BITS, MIN_BITS
+from rct_tflite.spec.training_plan import TrainingPlan
+
+
+def held_bits(graph: Graph, plan: TrainingPlan, op: Op) -> int:
+    """Returns the bit-width at which a device holds an op's weights: 8 at most where none of them learns."""
+    bits = graph.bits_of(op)
+    return bits if plan.learns_weights(op.name) else min(bits, EXPORT_BITS)
+
+
+def held_rows(graph: Graph, plan: TrainingPlan, op: Op) -> npt.NDArray[np.int64]:
+    """Returns an op's weights as a device holds them before it learns: int64 (channels, depth) of `held_bits()`."""
+    return graph.full_rows(op) if plan.learns_weights(op.name) else graph.weight_rows(op)
+
+
+def holds_wide_weights(graph: Graph, plan: TrainingPlan) -> bool:
+    """Whether a device holds weights of more than 8 bits, or may come to hold some."""
+    return any(widest_bits(graph, plan, op) > EXPORT_BITS for op in graph.ops if op.has_weights)
+
+
+def widest_bits(graph: Graph, plan: TrainingPlan, op: Op) -> int:
+    """Returns the largest bit-width that an op's weights may come to have on a device."""
+    if plan.adaptation is not None and op.name in plan.adaptation.layers:
+        return plan.adaptation.max_bits
+    return held_bits(graph, plan, op)
 
 
 def row_bytes(depth: int, bits: int) -> int:

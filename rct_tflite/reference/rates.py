@@ -10,8 +10,10 @@ from rct_tflite.errors import RecipeError
 from rct_tflite.reference.backward import MAX_ERROR, BackwardStep, StepMultiplier, backward_steps
 from rct_tflite.reference.gradients import ScaledError, saturate
 from rct_tflite.reference.losses import loss_constants, loss_tensor
+from rct_tflite.reference.packing import held_bits
 from rct_tflite.reference.rounding import round_shift
 from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.quantization import low_bits
 from rct_tflite.spec.step_options import RATE_BITS, RATE_LIMIT, RATE_ONE, WEIGHT_BITS, WEIGHT_ONE, RatePoint
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -182,8 +184,9 @@ def rate_limits(graph: Graph, plan: TrainingPlan) -> tuple[int, int]:
     exponent += plan.error_bits - 8
     unit = 2.0**-exponent * max(plan.options.class_weights or (WEIGHT_ONE,)) / WEIGHT_ONE
     at_loss = _steps_at_loss(graph, plan)
-    largest = max((_real(m).max() for step in at_loss for m in _multipliers(step)), default=0.0)
-    smallest = min((_real(_multipliers(step)[0]).min() for step in at_loss), default=math.inf)
+    multipliers = [_multipliers(step, low_bits(held_bits(graph, plan, step.op))) for step in at_loss]
+    largest = max((real.max() for both in multipliers for real in both), default=0.0)
+    smallest = min((weights.min() for weights, *_ in multipliers), default=math.inf)
     high = LARGEST_MULTIPLIER / (largest * unit) if largest else math.inf
     low = SMALLEST_MULTIPLIER / (smallest * unit)
     if not low <= 1.0 <= high:
@@ -222,11 +225,12 @@ def _steps_at_loss(graph: Graph, plan: TrainingPlan) -> list[BackwardStep]:
     return found
 
 
-def _multipliers(step: BackwardStep) -> tuple[StepMultiplier, StepMultiplier]:
+def _multipliers(step: BackwardStep, low: int) -> list[npt.NDArray[np.float64]]:
+    """Returns the real multipliers of the weights, with `low` bits below those of int8, and of the biases, if any."""
     assert step.constants is not None
     assert step.constants.weight_step is not None
-    assert step.constants.bias_step is not None
-    return step.constants.weight_step, step.constants.bias_step
+    biases = [] if step.constants.bias_step is None else [_real(step.constants.bias_step)]
+    return [_real(step.constants.weight_step) * 2.0**low, *biases]
 
 
 def _real(multiplier: StepMultiplier) -> npt.NDArray[np.float64]:

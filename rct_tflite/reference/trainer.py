@@ -18,7 +18,7 @@ from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
 from rct_tflite.reference.held import Block, HeldGradients, Place
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
-from rct_tflite.reference.packing import pack_rows
+from rct_tflite.reference.packing import held_bits, held_rows, pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
 from rct_tflite.reference.rates import ErrorScaling
 from rct_tflite.reference.rounding import round_shift, round_shifts
@@ -28,12 +28,13 @@ from rct_tflite.spec.graph import (
     PAIR_KINDS,
     ConcatenationOptions,
     Graph,
+    Inputs,
     Op,
     OpKind,
     PadOptions,
     TableOptions,
 )
-from rct_tflite.spec.quantization import ACTIVATION_MIN, top
+from rct_tflite.spec.quantization import ACTIVATION_MIN, low_bits, top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 Int8Array = npt.NDArray[np.int8]
@@ -60,6 +61,9 @@ class ReferenceTrainer:
 
     def __init__(self, graph: Graph, plan: TrainingPlan, seed: int = DEFAULT_SEED) -> None:
         self.network = ReferenceNetwork(graph)
+        for op in graph.ops:
+            if op.name in plan.trained:
+                self.network.hold(op, held_rows(graph, plan, op), held_bits(graph, plan, op))
         self.plan = plan
         self.random = RandomGenerator(seed)
         self.gains: dict[str, int] = {}
@@ -67,18 +71,22 @@ class ReferenceTrainer:
         self.constants = {step.op.name: step.constants for step in self._steps if step.constants is not None}
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
-        self._bits = {op.name: graph.bits_of(op) for op in graph.ops}
+        self._rows = {
+            op.name: frozenset(plan.channels_of(op.name, graph.row_shape(op)[0]))
+            for op in graph.ops
+            if op.kind is OpKind.GATHER
+        }
         self.adapter: WidthAdapter | None = None
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
         self.scaling = ErrorScaling(graph, plan)
         self.held = HeldGradients(graph, plan, self.random, self.update)
 
-    def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
+    def step(self, sample: Inputs, label: int | Int8Array) -> bool:
         """Learns from one sample.
 
         Args:
-            sample: int8, the input's shape without batch.
+            sample: int8, or int32 ids, the input's shape without batch.
             label: True class, or a target for each output in the output's int8 format, as the loss takes it.
 
         Returns:
@@ -98,7 +106,6 @@ class ReferenceTrainer:
             self._backward(values, self.scaling.apply(error, wanted))
             if self.adapter is not None:
                 self.adapter.end_step()
-                self._bits.update(self.adapter.bits)
         self.held.finish_sample(tuple(step.op for step in self._steps))
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
@@ -124,7 +131,7 @@ class ReferenceTrainer:
             if op.name in self.plan.trained:
                 weights = self.network.weights[op.name]
                 learning = weights[list(self.plan.channels_of(op.name, len(weights)))]
-                packed = pack_rows(learning, self._bits[op.name]).tobytes()
+                packed = pack_rows(learning, self.network.bits[op.name]).tobytes()
                 blocks.append(packed + bytes(-len(packed) % 4) + self.network.biases[op.name].astype("<i4").tobytes())
         used = sum(map(len, blocks))
         return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
@@ -189,9 +196,9 @@ class ReferenceTrainer:
         scaled = gradients.channel_errors(error.values, self.constants[op.name])
         window = self.network.constants[op.name].window
         if window is None:
-            acc = _product(scaled, self.network.weights[op.name]).reshape(in_shape)
+            acc = _product(scaled, self.network.seen_weights(op)).reshape(in_shape)
         elif op.kind is OpKind.DEPTHWISE_CONV_2D:
-            acc = gradients.depthwise_input(scaled, self.network.weights[op.name], window, in_shape)
+            acc = gradients.depthwise_input(scaled, self.network.seen_weights(op), window, in_shape)
         elif op.kind is OpKind.TRANSPOSE_CONV:
             acc = gradients.transpose_conv_input(scaled, self.network.filters(op), window, in_shape)
         else:
@@ -265,11 +272,13 @@ class ReferenceTrainer:
         windows = self.network.windows(op, value[None], fill=-129)[0]
         return gradients.max_pool_2d(error, windows, window, value.shape, self.plan.error_bits)
 
-    def weight_gradients(self, op: Op, value: Int8Array, error: ScaledError) -> tuple[IntArray, IntArray]:
-        """Returns the integer gradients of weights (channels, depth) and biases (channels,).
+    def weight_gradients(self, op: Op, value: Inputs, error: ScaledError) -> tuple[IntArray, IntArray]:
+        """Returns the integer gradients of weights (channels, depth) and biases (channels,), (0,) of a table.
 
         That of weights has `gradient_bits(op)` fewer fraction bits than the error.
         """
+        if op.kind is OpKind.GATHER:
+            return gradients.table(value, error.values, len(self.network.weights[op.name])), np.zeros(0, np.int64)
         errors = error.values.reshape(-1, error.values.shape[-1])
         bias, dropped = errors.sum(axis=0), self.gradient_bits(op)
         if not dropped:
@@ -279,10 +288,10 @@ class ReferenceTrainer:
         return round_shifts(sums, (dropped - shifts)[:, None]), bias
 
     def gradient_bits(self, op: Op) -> int:
-        """Returns the bits that the gradient of weights drops: those of errors beyond 8, but in FULLY_CONNECTED."""
-        return 0 if op.kind is OpKind.FULLY_CONNECTED else self.plan.error_bits - 8
+        """Returns the bits that the gradient of weights drops: those of wide errors that meet inputs in many places."""
+        return 0 if op.kind in (OpKind.FULLY_CONNECTED, OpKind.GATHER) else self.plan.error_bits - 8
 
-    def _weight_sums(self, op: Op, value: Int8Array, errors: IntArray) -> IntArray:
+    def _weight_sums(self, op: Op, value: Inputs, errors: IntArray) -> IntArray:
         """Returns the sums over all positions of errors (positions, channels) times inputs."""
         centred = value.astype(np.int64) - self.network.graph.tensors[op.inputs[0]].zero_point
         if op.kind is OpKind.TRANSPOSE_CONV:
@@ -297,7 +306,7 @@ class ReferenceTrainer:
         rows = self.network.input_rows(op, value[None])[0]
         return _product(errors.T, rows.reshape(-1, rows.shape[-1]))
 
-    def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+    def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Updates weights and biases of an op in place.
 
         Args:
@@ -305,6 +314,9 @@ class ReferenceTrainer:
             value: Its input, without batch.
             error: At its output, masked.
         """
+        if op.kind is OpKind.GATHER:
+            self._learn_rows_read(op, value, error)
+            return
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
         if self.adapter is not None:
             self.adapter.observe(op, weight_gradient, error.exponent)
@@ -334,9 +346,11 @@ class ReferenceTrainer:
         multiplier = c.bias_step if place.part else c.weight_step
         assert multiplier is not None
         values = self.network.biases[op.name] if place.part else self.network.weights[op.name]
-        limit = c.bias_limit if place.part else top(self._bits[op.name])
+        bits = self.network.bits[op.name]
+        limit = c.bias_limit if place.part else top(bits)
         row = slice(place.channel, place.channel + 1)
-        step = self._updates(gradient.values, multiplier, place.channel, gradient.exponent)
+        exponent = gradient.exponent - (0 if place.part else low_bits(bits))
+        step = self._updates(gradient.values, multiplier, place.channel, exponent)
         values[row] = subtract(values[row], step, limit)
 
     def _learn_row(self, op: Op, centred: IntArray, error: ScaledError, channel: int) -> None:
@@ -344,13 +358,20 @@ class ReferenceTrainer:
         multiplier, weights = self.constants[op.name].weight_step, self.network.weights[op.name]
         assert multiplier is not None
         index = channel if multiplier.mantissa.size > 1 else 0
-        dropped = self.plan.error_bits - 8
-        shift = int(multiplier.shift[index]) + error.exponent - dropped
+        dropped, bits = self.plan.error_bits - 8, self.network.bits[op.name]
+        shift = int(multiplier.shift[index]) + error.exponent - dropped - low_bits(bits)
         mantissa, shift = step_multiplier(int(multiplier.mantissa[index]), shift)
         factor = round_shift(error.values.reshape(-1)[channel] * mantissa, dropped)
         step = updates(centred * factor, 1, shift, generator_for(self.plan.rounding, self.random))
         row = slice(channel, channel + 1)
-        weights[row] = subtract(weights[row], step, top(self._bits[op.name]))
+        weights[row] = subtract(weights[row], step, top(bits))
+
+    def _learn_rows_read(self, op: Op, ids: Inputs, error: ScaledError) -> None:
+        """Updates the rows of a table that a sample read, each once, in the order of their first reading."""
+        gradient, _ = self.weight_gradients(op, ids, error)
+        for row in dict.fromkeys(ids.reshape(-1).tolist()):
+            if row in self._rows[op.name]:
+                self.held.learn(op, Place(row, 0), Block(gradient[row], error.exponent))
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

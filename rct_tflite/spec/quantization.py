@@ -4,6 +4,9 @@ import enum
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from rct_tflite.errors import QuantizationError
 
 MIN_BITS = 2
@@ -61,6 +64,39 @@ def top(bits: int) -> int:
             f"Cannot quantise weights to this bit-width. Expected {MIN_BITS} to {MAX_BITS} bits. Received: bits={bits}."
         )
     return int(2 ** (bits - 1) - 1)
+
+
+def low_bits(bits: int) -> int:
+    """Returns how many bits a weight has below those that the `.tflite` and the kernels see of it.
+
+    Example:
+        >>> [low_bits(bits) for bits in (6, 8, 12)]
+        [0, 0, 4]
+    """
+    return max(bits - EXPORT_BITS, 0)
+
+
+def narrowed(integers: npt.NDArray[np.signedinteger], bits: int) -> npt.NDArray[np.int64]:
+    """Returns weights as the `.tflite` and the kernels see them: what has more than 8 bits is rounded to 8.
+
+    Args:
+        integers: Of any shape, at `bits` bits.
+        bits: Bit-width, 2 to 16.
+
+    Returns:
+        int64, same shape; halves rounded up, within 127 where there was something to round.
+
+    Example:
+        >>> narrowed(np.array([-2047, -9, -8, 7, 8, 2047]), bits=12).tolist()
+        [-127, -1, 0, 0, 1, 127]
+    """
+    dropped = low_bits(bits)
+    wide: npt.NDArray[np.int64] = integers.astype(np.int64)
+    if not dropped:
+        return wide
+    limit = top(EXPORT_BITS)
+    seen: npt.NDArray[np.int64] = np.clip((wide + (1 << (dropped - 1))) >> dropped, -limit, limit)
+    return seen
 
 
 def round_scale(scale: float, significant_bits: int = SCALE_SIGNIFICANT_BITS) -> float:

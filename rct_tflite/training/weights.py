@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from rct_tflite.errors import QuantizationError
 from rct_tflite.spec.network import TrainedWeights
-from rct_tflite.spec.quantization import EXPORT_BITS, round_scale
+from rct_tflite.spec.quantization import EXPORT_BITS, low_bits, narrowed, round_scale
 from rct_tflite.training.integer_weight import IntegerWeight
 
 Integers = npt.NDArray[np.int64]
@@ -32,14 +32,9 @@ def trained_weights(
         channels_first: Whether TFLite has the output channels first, else last behind an axis of 1.
 
     Raises:
-        QuantizationError: If the weight has more than 8 bits, or a bias is not finite.
+        QuantizationError: If a bias is not finite.
     """
     bits = int(weight.bits.numpy())
-    if bits > EXPORT_BITS:
-        raise QuantizationError(
-            f"Layer {weight.label!r} is too wide for a .tflite of int8 weights. Expected at most {EXPORT_BITS} bits. "
-            f"Received: {bits} bits. Train with Recipe(max_bits={EXPORT_BITS})."
-        )
     scales = weight.scale.numpy().astype(np.float64).reshape(-1)
     bias = np.zeros(integers.shape[-1]) if bias is None else bias
     if batch_norm is not None:
@@ -48,9 +43,11 @@ def trained_weights(
         raise QuantizationError(
             f"A bias of layer {weight.label!r} is not a finite number. Received: {bias}. Lower the learning rate."
         )
-    rounded = np.array([round_scale(float(scale)) for scale in scales])
+    # The scale is that of the int8 integers; a power of two lies between it and that of wider ones.
+    rounded = np.array([round_scale(float(scale)) * 2.0 ** low_bits(bits) for scale in scales])
     ordered = np.moveaxis(integers, -1, 0) if channels_first else integers[None]
-    return TrainedWeights(ordered.astype(np.int8), rounded, bias, bits, bool(weight.trainable))
+    wide = ordered.astype(np.int16) if bits > EXPORT_BITS else None
+    return TrainedWeights(narrowed(ordered, bits).astype(np.int8), rounded, bias, bits, bool(weight.trainable), wide)
 
 
 def batch_norm_weights(batch_norm: Any, channels: int) -> TrainedWeights:

@@ -61,6 +61,22 @@ def test_parts_of_layers_come_back_from_the_folder(model, samples, tmp_path):
     assert printed["ram_bytes"]["inference_alone"] < printed["ram_bytes"]["total"]
 
 
+def test_weights_get_more_bits(model, tmp_path):
+    """Of the layers that learn; what inference reads stays at 8."""
+    names = [op.name for op in read_graph(model).ops if op.has_weights]
+    done = export(model, tmp_path / "out", "--train", "last:1", "--weight-bits", "12", "--json")
+    assert done.exit_code == 0, done.output
+    printed, project = json.loads(done.output), read_project(tmp_path / "out")
+    assert printed["bits"] == dict(zip(names, (8, 12), strict=True))
+    assert project.graph.wide.keys() == {names[1]}
+    assert printed["ram_bytes"]["parameters"] == 3 * 144 * 12 // 8 + 3 * 4
+    firmware = tmp_path / "out" / "firmware"
+    assert "RCT_WIDE_WEIGHTS 1" in (firmware / "runtime" / "kernels" / "wide.h").read_text()
+    assert "12 bits" in (firmware / "model" / "model.c").read_text()
+    inference = read_graph(tmp_path / "out" / "tflite-micro" / "net.tflite")
+    assert [inference.bits_of(op) for op in inference.ops if op.has_weights] == [8, 8]
+
+
 def test_nothing_learns(model, tmp_path):
     done = export(model, tmp_path / "out", "--train", "none")
     assert done.exit_code == 0, done.output
@@ -73,6 +89,10 @@ def test_nothing_learns(model, tmp_path):
     [
         (("--train", "auto"), "Expected --samples"),
         (("--ram", "64K"), "Limits are for a search"),
+        (("--weight-bits", "17"), "Expected a number of 2 to 16 bits"),
+        (("--weight-bits", "nothing:12"), "Cannot widen weights"),
+        (("--weight-bits", "fully_connected_2:6"), "no fewer bits than the layer has"),
+        (("--weight-bits", "conv_2d_0:12", "--train", "last:1"), "only where weights learn"),
         (("--train", "auto", "--ram", "1K", "--samples", "SAMPLES"), "--ram 1024, where"),
         (("--train", "dens"), "Cannot choose what learns"),
     ],

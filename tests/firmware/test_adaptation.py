@@ -32,22 +32,23 @@ def dense(rounding):
     return builder.dense(4, Activation.NONE, bits=4).graph(rounding=rounding)
 
 
-def spread_model():
-    """Depthwise, and transposed with a bias and -128 among the weights: a file of others, 8 bits."""
+def spread_model(lowest=-128, told=True):
+    """Depthwise, and transposed with a bias: a file of others, 8 bits, with -128 among its weights, and told widths."""
     random, builder = np.random.default_rng(3), ModelBuilder()
     source = builder.tensor(Quantised((1, 5, 4, 2), 0.05))
     weights = Quantised.constant(
-        random.integers(-128, 128, (1, 3, 2, 4), np.int8), random.uniform(0.004, 0.008, 4), axis=3
+        random.integers(lowest, 128, (1, 3, 2, 4), np.int8), random.uniform(0.004, 0.008, 4), axis=3
     )
     same = {"strideH": 1, "strideW": 1, "padding": 0, "fusedActivationFunction": 1}
     depthwise = {**same, "depthMultiplier": 2, "dilationHFactor": 1, "dilationWFactor": 1}
     hidden = builder.op(OpKind.DEPTHWISE_CONV_2D, [source, weights], Quantised((1, 5, 4, 4), 0.02, -128), **depthwise)
     shape = Quantised.constant(np.array((1, 5, 8, 3), np.int32))
-    weights = Quantised.constant(random.integers(-128, 128, (3, 2, 3, 4), np.int8), 0.004)
+    weights = Quantised.constant(random.integers(lowest, 128, (3, 2, 3, 4), np.int8), 0.004)
     bias = Quantised.constant(random.integers(-3000, 3000, 3).astype(np.int32), 0.02 * 0.004)
     result, transposed = Quantised((1, 5, 8, 3), 0.03), {"strideH": 1, "strideW": 2, "padding": 0}
     last = builder.op(OpKind.TRANSPOSE_CONV, [shape, weights, hidden, bias], result, **transposed)
-    return with_metadata(builder.model(source, last))
+    model = builder.model(source, last)
+    return with_metadata(model) if told else model
 
 
 def with_metadata(model):
@@ -104,22 +105,32 @@ class Swinging(Case):
         for (bits, octaves), (next_bits, next_octaves) in zip(self.history, self.history[1:], strict=False):
             for name, before, after in zip(octaves, bits, next_bits, strict=True):
                 kinds |= {"up"} if after > before else {"down"} if after < before else set()
-                kinds |= {"range"} if next_octaves[name] - octaves[name] > before - after else set()
+                kinds |= {f"to {after}"} if {before, after} == {8, 9} else set()
+                kinds |= {"range"} if next_octaves[name] - octaves[name] > min(before, 8) - min(after, 8) else set()
         return kinds
 
 
+def wide():
+    """Narrow and wide beside each other; what crosses 8 bits, either way."""
+    builder = GraphBuilder((5, 4, 2), seed=2).conv(5, bits=9, per_channel=True).max_pool(2)
+    return builder.reshape(20).dense(7, bits=8).dense(4, Activation.NONE, bits=10).graph(rounding="truncate")
+
+
 CASES = {
-    "dense, truncated": (dense("truncate"), 3.0, room(dense("truncate")) + 40),
-    "mixed": (mixed(), 3.0, room(mixed()) + 12),
-    "spread": (read_graph(spread_model()), 3.0, None),
-    "branches": (branched(), 3.0, None),
+    "dense, truncated": (dense("truncate"), "2:8", 3.0, room(dense("truncate")) + 40),
+    "mixed": (mixed(), "2:8", 3.0, room(mixed()) + 12),
+    "spread": (read_graph(spread_model()), "2:8", 3.0, None),
+    "branches": (branched(), "2:8", 3.0, None),
+    "wide, truncated": (wide(), "4:16", 3.0, room(wide()) + 60),
+    "wide, spread": (read_graph(spread_model()), "6:12", 20.0, None),
 }
+RECOMPUTED = ("branches",)
 
 
 def case_of(folder, name, target=TARGET) -> Swinging:
-    graph, t_min, budget = CASES[name]
-    options = AdaptationOptions("2:8", budget_bytes=budget, interval=5, t_min=t_min)
-    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options)
+    graph, limits, t_min, budget = CASES[name]
+    options = AdaptationOptions(limits, budget_bytes=budget, interval=5, t_min=t_min)
+    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options, recomputes=name in RECOMPUTED)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -130,6 +141,8 @@ def swinging(request, tmp_path_factory) -> Swinging:
 def test_widths_go_both_ways(swinging):
     assert swinging.moves >= {"up", "down"}
     assert swinging.graph is not CASES["branches"][0] or "range" in swinging.moves
+    if swinging.plan.adaptation.max_bits > 8:
+        assert swinging.moves >= {"to 8", "to 9"}
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +169,8 @@ def test_host_learns_the_bytes_of_the_reference(host_case):
         ("mixed", "cortex-m4"),
         ("mixed", "cortex-m7"),
         ("spread", "cortex-m0plus"),
+        ("wide, truncated", "cortex-m4"),
+        ("wide, spread", "cortex-m0plus"),
     ],
 )
 def test_emulated_cores_learn_the_bytes_of_the_reference(tmp_path, name, core):
@@ -166,9 +181,15 @@ def test_emulated_cores_learn_the_bytes_of_the_reference(tmp_path, name, core):
 def test_damaged_widths_are_refused(host_case):
     case, runner = host_case
     assert exchange(runner, [Request(Command.WRITE_PARAMETERS, case.learnt)])
-    widest = b"\x08\x00" * len(case.plan.trained)
-    over_budget = case.rows_bytes(dict.fromkeys(case.plan.trained, 8)) > case.plan.adaptation.budget_bytes
-    for damage in (b"\x01", b"\x09", b"\x02\x7f", *([widest] if over_budget else [])):
+    adaptation = case.plan.adaptation
+    widest = bytes([adaptation.max_bits, 0]) * len(case.plan.trained)
+    over_budget = case.rows_bytes(dict.fromkeys(case.plan.trained, adaptation.max_bits)) > adaptation.budget_bytes
+    for damage in (
+        b"\x01",
+        bytes([adaptation.max_bits + 1]),
+        bytes([adaptation.min_bits, 0x7F]),
+        *([widest] if over_budget else []),
+    ):
         with pytest.raises(DeviceError, match="WRITE_PARAMETERS: ERR_ARGUMENT"):
             exchange(runner, [Request(Command.WRITE_PARAMETERS, damage + case.learnt[len(damage) :])])
 
@@ -180,7 +201,7 @@ def test_what_was_learnt_is_read_back(swinging):
     for op in case.graph.ops:
         if op.has_weights:
             weights, bias = decoded[op.name]
-            rows = case.graph.weights_of_rows(op, network.weights[op.name])
+            rows = case.graph.weights_of_rows(op, network.seen_weights(op))
             np.testing.assert_array_equal(weights, rows)
             np.testing.assert_array_equal(bias, network.biases[op.name])
     widths = decode_resolutions(case.graph, case.memory, case.learnt)
@@ -189,15 +210,19 @@ def test_what_was_learnt_is_read_back(swinging):
         decode_parameters(case.graph, case.memory, b"\x11" + case.learnt[1:])
 
 
-def test_the_tuned_file_computes_what_the_device_computes(tmp_path):
+@pytest.mark.parametrize(("limits", "t_min"), [("2:8", 3.0), ("6:12", 20.0)])
+def test_the_tuned_file_computes_what_the_device_computes(tmp_path, limits, t_min):
     """Scales that moved and new widths travel back in the .tflite, which TFLite-Micro runs to the same bytes."""
     model = spread_model()
-    options = AdaptationOptions("2:8", interval=5, t_min=3.0)
+    options = AdaptationOptions(limits, interval=5, t_min=t_min)
     case = Swinging(tmp_path, CASES["spread"][0], "all", steps=90, adaptation=options)
     assert any(case.trainer.adapter.octaves.values())
     tuned = tuned_model(model, case.graph, case.memory, case.learnt)
     graph = read_graph(tuned)
     assert {op.name: graph.bits_of(op) for op in graph.ops if op.has_weights} == case.trainer.adapter.bits
+    for op in graph.ops:
+        if op.has_weights:
+            np.testing.assert_array_equal(graph.full_rows(op), case.trainer.network.weights[op.name])
     samples = np.random.default_rng(2).integers(-128, 128, case.samples[:20].shape).astype(np.int8)
     expected = case.trainer.network.run(samples)
     np.testing.assert_array_equal(ReferenceNetwork(graph).run(samples), expected)

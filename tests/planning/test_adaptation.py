@@ -24,10 +24,10 @@ def adapted(bits="2:8", train="all", **options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": "6:4"}, "MIN:MAX with 2 <= MIN <= MAX <= 8"),
+        ({"bits": "6:4"}, "MIN:MAX with 2 <= MIN <= MAX <= 16"),
         ({"bits": "4"}, "MIN:MAX"),
         ({"bits": "1:8"}, "MIN:MAX"),
-        ({"bits": "2:9"}, "MIN:MAX"),
+        ({"bits": "2:17"}, "MIN:MAX"),
         ({"layers": ("layer0",), "train": "last:1"}, "does not learn.*Received: \\['layer0'\\]"),
         ({"layers": ("nothing",)}, "does not learn"),
         ({"train": "none"}, "nothing that learns"),

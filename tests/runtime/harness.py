@@ -23,17 +23,23 @@ WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedan
 FORWARD = {
     OpKind.FULLY_CONNECTED: "rct_fully_connected",
     OpKind.CONV_2D: "rct_conv_2d",
+    OpKind.DEPTHWISE_CONV_2D: "rct_depthwise_conv_2d",
+    OpKind.TRANSPOSE_CONV: "rct_transpose_conv",
     OpKind.MAX_POOL_2D: "rct_max_pool_2d",
     OpKind.AVERAGE_POOL_2D: "rct_average_pool_2d",
 }
 
 
-def build_library(folder: Path, *flags: str) -> Path:
-    """Compiles the kernels with warnings as errors; undefined behaviour traps."""
+def build_library(folder: Path, *flags: str, wide: bool = False) -> Path:
+    """Compiles the kernels, those for weights of more than 8 bits if `wide`; warnings are errors, undefined behaviour
+    traps."""
+    runtime = shutil.copytree(KERNELS.parent, folder / "runtime")
+    if wide:
+        shutil.copyfile(runtime / "options" / "wide.h", runtime / "kernels" / "wide.h")
     gcc = shutil.which("gcc")
     trap = ["-fsanitize-undefined-trap-on-error"] if gcc else ["-fsanitize-trap=undefined"]
     compiler = [gcc] if gcc else [sys.executable, "-m", "ziglang", "cc"]
-    sources = [*sorted(KERNELS.glob("*.c")), Path(__file__).with_name("table_sizes.c")]
+    sources = [*sorted((runtime / "kernels").glob("*.c")), Path(__file__).with_name("table_sizes.c")]
     library = folder / "librct.so"
     command = [
         *compiler,
@@ -44,7 +50,7 @@ def build_library(folder: Path, *flags: str) -> Path:
         "-shared",
         "-fsanitize=undefined",
         *trap,
-        f"-I{KERNELS.parent}",
+        f"-I{runtime}",
         *flags,
     ]
     subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
@@ -148,7 +154,7 @@ class DeviceOp:
         return unpack_rows(self.rows, self.table.weights.depth, self.table.weights.bits)
 
     def _address(self, values, dtype) -> int:
-        return _address(self.place(np.asarray(values, dtype)))
+        return address(self.place(np.asarray(values, dtype)))
 
     def _window(self) -> tables.Window:
         w = self.constants.window
@@ -164,7 +170,7 @@ class DeviceOp:
         self.rows = self.place(pack_rows(integers, bits))
         self.bias = self.place(network.biases[op.name].astype(np.int32))
         self.row = self.runtime.memory.garbage(depth, np.int8)
-        weights = tables.Weights(_address(self.rows), _address(self.bias), channels, depth, self.rows.shape[1], bits)
+        weights = tables.Weights(address(self.rows), address(self.bias), channels, depth, self.rows.shape[1], bits)
         c = self.constants
         requant = tables.Requant(
             self._address(c.multiplier, np.int32),
@@ -193,28 +199,28 @@ class DeviceOp:
                 for s in (c.weight_step, c.bias_step)
             ]
             stochastic = self.trainer.plan.rounding is Rounding.STOCHASTIC
-            learn = tables.Learn(_address(self.rows), _address(self.bias), *steps, c.bias_limit, stochastic)
+            learn = tables.Learn(address(self.rows), address(self.bias), *steps, c.bias_limit, stochastic)
             self.kept.append(learn)
         sums = self.runtime.memory.garbage(self.table.weights.depth, np.int32)
         scale = tables.ErrorScale(ratio, c.guard_bits, c.dropped_bits)
         return tables.Grad(
-            scale, learn and ctypes.addressof(learn), _address(self.gain), _address(self.row), _address(sums)
+            scale, learn and ctypes.addressof(learn), address(self.gain), address(self.row), address(sums)
         )
 
 
 def loss_table(runtime: Runtime, logits) -> tables.Loss:
     """The table of the loss on a logits tensor."""
     entries = exp_table(logits)
-    return tables.Loss(_address(runtime.memory.place(entries.astype(np.uint16))), entries.size, logits.size)
+    return tables.Loss(address(runtime.memory.place(entries.astype(np.uint16))), entries.size, logits.size)
 
 
-def _address(array: np.ndarray) -> int:
+def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
 def _argument(value):
     if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(_address(value))
+        return ctypes.c_void_p(address(value))
     if isinstance(value, ctypes.Structure):
         return ctypes.byref(value)
     return value

@@ -1,7 +1,7 @@
 """The runtime's tables as ctypes structures; pointers are addresses."""
 
 import ctypes
-from ctypes import c_bool, c_int16, c_int32, c_uint8, c_uint16, c_uint32, c_void_p
+from ctypes import c_bool, c_int8, c_int16, c_int32, c_uint8, c_uint16, c_uint32, c_void_p
 
 
 class Requant(ctypes.Structure):
@@ -46,6 +46,33 @@ class Pool2D(ctypes.Structure):
     _fields_ = (("window", Window), ("act_min", c_int16), ("act_max", c_int16))
 
 
+class Operand(ctypes.Structure):
+    _fields_ = (("count", c_int32), ("zero_point", c_int16), ("multiplier", c_int32), ("shift", c_int8))
+
+
+class Pair(ctypes.Structure):
+    _fields_ = (
+        ("first", Operand),
+        ("second", Operand),
+        ("subtract", c_bool),
+        ("count", c_int32),
+        ("multiplier", c_int32),
+        ("shift", c_int8),
+        *((name, c_int16) for name in ("zero_point", "act_min", "act_max")),
+    )
+
+
+class Mean(ctypes.Structure):
+    _fields_ = (
+        ("positions", c_int32),
+        ("channels", c_uint16),
+        ("input_zero_point", c_int16),
+        ("multiplier", c_int32),
+        ("shift", c_int8),
+        ("zero_point", c_int16),
+    )
+
+
 class ErrorScale(ctypes.Structure):
     _fields_ = (("ratio", c_void_p), ("guard_bits", c_uint8), ("dropped_bits", c_uint8))
 
@@ -76,6 +103,21 @@ class Grad(ctypes.Structure):
     )
 
 
+class PairGrad(ctypes.Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("count", "operand", "other")),
+        ("other_zero_point", c_int16),
+        ("negative", c_bool),
+        ("gain", c_void_p),
+        ("sums", c_void_p),
+        ("dropped_bits", c_uint8),
+    )
+
+
+class Merge(ctypes.Structure):
+    _fields_ = (("ratio", c_int16 * 2), ("exponent", c_int16 * 2), ("gain", c_void_p))
+
+
 class Loss(ctypes.Structure):
     _fields_ = (("exp_table", c_void_p), ("exp_entries", c_uint16), ("classes", c_uint16))
 
@@ -91,10 +133,14 @@ TABLES = (
     FullyConnected,
     Conv2D,
     Pool2D,
+    Pair,
+    Mean,
     ErrorScale,
     StepMultiplier,
     Learn,
     Grad,
+    PairGrad,
+    Merge,
     Loss,
     Backward,
 )

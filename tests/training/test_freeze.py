@@ -3,12 +3,15 @@ import pytest
 
 import rct_tflite as rct
 from rct_tflite.errors import QuantizationError, UnsupportedLayerError
-from rct_tflite.spec.graph import Activation, OpKind, Padding
-from rct_tflite.spec.quantization import top
+from rct_tflite.export.tflite_export import export_tflite
+from rct_tflite.spec.graph import Activation, OpKind, Padding, TrainingMetadata
+from rct_tflite.spec.quantization import narrowed, top
+from rct_tflite.tflite.reader import read_graph
 from rct_tflite.training.freeze import freeze
 from tests.training.conftest import chain, compiled, small_model
 
 import keras  # isort: skip
+import tensorflow as tf  # isort: skip
 
 L = keras.layers
 
@@ -148,12 +151,22 @@ def test_frozen_layers_are_marked(samples):
     assert flags == [False, True, True]
 
 
-def test_wide_layers_are_refused(samples):
-    model = observed(small_model(), samples, rct.Recipe(bits=8, max_bits=12))
-    freeze(model)
-    model.get_layer("conv2").integer_weights[0].set_bits(9)
-    with pytest.raises(QuantizationError, match=r"'conv2'.*9 bits.*max_bits=8"):
-        freeze(model)
+def test_wide_layers_ship_at_both_widths(samples):
+    """The file's int8 tensor holds them rounded, its metadata as they are."""
+    model = observed(small_model(), samples, rct.Recipe(bits=8, max_bits=16))
+    narrow = freeze(model).layers[2].weights
+    assert narrow.wide is None
+    weight = model.get_layer("conv2").integer_weights[0]
+    weight.set_bits(12)
+    weight.integers.assign_add(3 * tf.ones_like(weight.integers))
+    network = freeze(model)
+    wide = network.layers[2].weights
+    assert np.array_equal(wide.wide, np.moveaxis(weight.integers.numpy(), -1, 0))
+    assert np.array_equal(wide.integers, narrowed(wide.wide, 12))
+    assert np.array_equal(wide.scales, narrow.scales)
+    graph = read_graph(export_tflite(network, TrainingMetadata()))
+    assert [graph.bits_of(op) for op in graph.ops if op.has_weights] == [8, 12, 8]
+    assert np.array_equal(graph.wide["conv2"], wide.wide)
 
 
 def test_untrained_and_foreign_models_are_refused():

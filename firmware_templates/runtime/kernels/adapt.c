@@ -72,11 +72,11 @@ void rct_adapt(const rct_adaptation_t *adaptation, rct_backward_t *backward)
 }
 
 /* Steps that a channel's weights are asked for by gradients whose magnitudes add up to `total`. */
-static uint64_t asked(const rct_learn_t *learn, int32_t channel, int32_t depth, uint64_t total,
+static uint64_t asked(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel, uint64_t total,
                       int32_t exponent)
 {
-    const rct_step_t step = rct_step(&learn->weight_step, channel, exponent);
-    const uint64_t limit = (uint64_t)depth << LARGEST_BITS;
+    const rct_step_t step = rct_weight_step(learn, weights->bits, channel, exponent);
+    const uint64_t limit = (uint64_t)weights->depth << LARGEST_BITS;
     uint64_t steps = (total > UINT32_MAX ? UINT32_MAX : total) * (uint32_t)step.mantissa;
     if (step.shift > STEP_BITS) {
         steps >>= step.shift - STEP_BITS;
@@ -94,7 +94,7 @@ void rct_observed_learn_channel(const rct_weights_t *shape, const rct_grad_t *gr
     for (int32_t k = 0; k < shape->depth; k++) {
         total += (uint32_t)rct_magnitude(grad->sums[k]);
     }
-    *bound->asked += asked(grad->learn, channel, shape->depth, total, backward->exponent);
+    *bound->asked += asked(grad->learn, shape, channel, total, backward->exponent);
     rct_learn_channel(shape, grad, channel, bias_gradient, backward);
 }
 
@@ -110,7 +110,7 @@ static void observe_fully_connected(const rct_bound_t *bound, const int8_t *inpu
     }
     for (int32_t channel = 0; channel < op->weights.channels; channel++) {
         const uint32_t gradients = (uint32_t)rct_magnitude(error[channel]) * total;
-        *bound->asked += asked(&bound->learn, channel, depth, gradients, exponent);
+        *bound->asked += asked(&bound->learn, &op->weights, channel, gradients, exponent);
     }
 }
 

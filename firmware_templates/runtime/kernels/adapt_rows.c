@@ -3,6 +3,7 @@
 #include "integers.h"
 #include "pack.h"
 #include "random.h"
+#include "wide.h"
 
 #define OCTAVE_GAIN 512 /* what an octave adds to a gain: to the sums, and to their exponent */
 
@@ -134,10 +135,19 @@ static void set_header(const rct_adaptation_t *adaptation, int32_t layer, int32_
     adaptation->parameters[2 * layer + 1] = (uint8_t)(rct_octave_of(adaptation, layer) + octaves);
 }
 
+/* Whether the kernels see the last of `bits` bits: then what they see changes its scale with it. */
+static bool is_seen(int32_t bits)
+{
+    return !RCT_WIDE_WEIGHTS || bits <= 8;
+}
+
 bool rct_can_double(const rct_adaptation_t *adaptation, int32_t layer)
 {
     const rct_adapted_layer_t *exported = &adaptation->layers[layer];
     const int32_t *bias = rct_bias_of(adaptation, layer);
+    if (!is_seen(rct_bits_of(adaptation, layer) + 1)) {
+        return true;
+    }
     bool fits = rct_octave_of(adaptation, layer) > exported->lowest_octave;
     for (int32_t i = 0; fits && i < rct_exported(exported)->channels; i++) {
         fits = rct_magnitude(bias[i]) <= exported->grad->learn->bias_limit >> 1;
@@ -164,9 +174,9 @@ void rct_double(const rct_adaptation_t *adaptation, int32_t layer)
     for (uint32_t i = weights->channels * bytes; i < room; i++) {
         rows[i] = 0;
     }
-    set_header(adaptation, layer, bits, -1);
+    set_header(adaptation, layer, bits, is_seen(bits) ? -1 : 0);
     int32_t *bias = rct_bias_of(adaptation, layer);
-    for (int32_t i = 0; i < weights->channels; i++) {
+    for (int32_t i = 0; is_seen(bits) && i < weights->channels; i++) {
         bias[i] *= 2;
     }
     adaptation->widths[layer].gavg *= 2;
@@ -191,6 +201,7 @@ void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, 
     const int32_t old_bits = rct_bits_of(adaptation, layer), top = (1 << (bits - 1)) - 1;
     const uint32_t old_bytes = rct_row_bytes(weights, old_bits), bytes = rct_row_bytes(weights, bits);
     const uint32_t old_room = rct_room(weights, old_bits), room = rct_room(weights, bits);
+    const bool rescales = is_seen(old_bits) || bits == old_bits;
     uint8_t *rows = rct_rows_of(adaptation, layer);
     for (uint32_t channel = 0; channel < weights->channels; channel++) {
         for (int32_t i = 0; i < weights->depth; i++) {
@@ -204,9 +215,9 @@ void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, 
         rows[i] = 0;
     }
     move_tail(rows + old_room, rct_rows_of(adaptation, adaptation->count), (int32_t)room - (int32_t)old_room);
-    set_header(adaptation, layer, bits, 1);
+    set_header(adaptation, layer, bits, rescales ? 1 : 0);
     int32_t *bias = rct_bias_of(adaptation, layer);
-    for (int32_t i = 0; i < weights->channels; i++) {
+    for (int32_t i = 0; rescales && i < weights->channels; i++) {
         bias[i] = halved(bias[i], adaptation->stochastic, &backward->random);
     }
     adaptation->widths[layer].gavg /= 2;

@@ -84,6 +84,25 @@ RCT_INLINE void dot_pair(pair_t *pair, const int8_t *input, int32_t depth, int32
     pair->acc[1] = acc_1;
 }
 
+#if RCT_WIDE_WEIGHTS
+RCT_APART void rct_fully_connected_dot_pair_wide(pair_t *pair, const int8_t *input, int32_t depth,
+                                                 int32_t offset, int32_t bits)
+{
+    const uint8_t *row_0 = pair->row[0], *row_1 = pair->row[1];
+    int32_t acc_0 = pair->acc[0], acc_1 = pair->acc[1];
+    uint32_t place = rct_upper_place(0, bits);
+    for (int32_t i = 0; i < depth; i++, place += (uint32_t)bits) {
+        const int32_t value = input[i] + offset;
+        if (value != 0) {
+            acc_0 += rct_narrow(row_0, place) * value;
+            acc_1 += rct_narrow(row_1, place) * value;
+        }
+    }
+    pair->acc[0] = acc_0;
+    pair->acc[1] = acc_1;
+}
+#endif
+
 /* The common widths have code of their own, with constant shifts. */
 RCT_APART void rct_fully_connected_dot_pair_4_bits(pair_t *pair, const int8_t *input, int32_t depth,
                                                    int32_t offset)
@@ -119,6 +138,10 @@ static void run_pairs(const rct_fully_connected_t *op, const rct_requant_channel
             rct_fully_connected_dot_pair_6_bits(&pair, input, depth, offset);
         } else if (weights->bits == 4) {
             rct_fully_connected_dot_pair_4_bits(&pair, input, depth, offset);
+#if RCT_WIDE_WEIGHTS
+        } else if (weights->bits > 8) {
+            rct_fully_connected_dot_pair_wide(&pair, input, depth, offset, weights->bits);
+#endif
         } else {
             rct_fully_connected_dot_pair_any(&pair, input, depth, offset, weights->bits);
         }

@@ -58,6 +58,27 @@ RCT_APART void rct_fully_connected_grad_packed(const rct_fully_connected_t *op,
     sum_four(op, scale, error, first, true, sums);
 }
 
+#if RCT_WIDE_WEIGHTS
+RCT_APART void rct_fully_connected_grad_wide(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
+                                             const rct_error_t *error, int32_t first, int32_t *sums)
+{
+    const int32_t bits = op->weights.bits;
+    const uint8_t *row = op->weights.rows;
+    for (int32_t i = 0; i < 4; i++) {
+        sums[i] = 0;
+    }
+    for (int32_t channel = 0; channel < op->weights.channels; channel++, row += op->weights.row_bytes) {
+        if (error[channel] != 0) {
+            const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
+            uint32_t place = rct_upper_place(first, bits);
+            for (int32_t i = 0; i < 4; i++, place += (uint32_t)bits) {
+                sums[i] += scaled * rct_narrow(row, place);
+            }
+        }
+    }
+}
+#endif
+
 /* The sum of one input. */
 static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t *scale,
                        const rct_error_t *error, int32_t index)
@@ -66,7 +87,7 @@ static int32_t sum_one(const rct_fully_connected_t *op, const rct_error_scale_t 
     for (int32_t channel = 0; channel < op->weights.channels; channel++) {
         const uint8_t *row = rct_weights_row(&op->weights, channel);
         const int32_t scaled = rct_channel_error(scale, channel, error[channel]);
-        sum += scaled * rct_read_weight(row, index, op->weights.bits);
+        sum += scaled * rct_seen_weight(row, index, op->weights.bits);
     }
     return sum;
 }
@@ -89,6 +110,10 @@ static int32_t write_input_error(const rct_fully_connected_t *op, const rct_erro
         int32_t sums[4];
         if (op->weights.bits == 8) {
             rct_fully_connected_grad_8_bits(op, scale, error, first, sums);
+#if RCT_WIDE_WEIGHTS
+        } else if (op->weights.bits > 8) {
+            rct_fully_connected_grad_wide(op, scale, error, first, sums);
+#endif
         } else {
             rct_fully_connected_grad_packed(op, scale, error, first, sums);
         }
@@ -140,7 +165,7 @@ static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn
         const bool learns = rct_row_learns(weights, learn, channel);
         if (error[channel] != 0) {
             if (is_per_channel) {
-                row.step = rct_step(&learn->weight_step, channel, backward->exponent - (RCT_ERROR_BITS - 8));
+                row.step = rct_weight_step(learn, weights->bits, channel, backward->exponent);
                 row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
             }
             if (learns) {

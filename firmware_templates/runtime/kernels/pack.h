@@ -4,6 +4,7 @@
 
 #include "../rct.h"
 #include "integers.h"
+#include "wide.h"
 
 /* The next four bytes, whatever the alignment and byte order of the core: compilers make one load of it. */
 static inline uint32_t rct_load_word(const uint8_t *bytes)
@@ -85,7 +86,7 @@ RCT_INLINE int32_t rct_weight_of_4(uint32_t word, int32_t number, int32_t bits)
     return (int32_t)(word << (32 - bits * (number + 1))) >> (32 - bits);
 }
 
-/* Weight number `index` of a row. */
+/* Weight number `index` of a row, at its full width. */
 static inline int32_t rct_read_weight(const uint8_t *packed, int32_t index, int32_t bits)
 {
     const uint32_t place = (uint32_t)index * (uint32_t)bits;
@@ -94,7 +95,21 @@ static inline int32_t rct_read_weight(const uint8_t *packed, int32_t index, int3
     if (end > 8) {
         word |= (uint32_t)packed[place / 8 + 1] << 8;
     }
+    if (RCT_WIDE_WEIGHTS && end > 16) {
+        word |= (uint32_t)packed[place / 8 + 2] << 16;
+    }
     return (int32_t)(word << (32 - end)) >> (32 - bits);
+}
+
+/* The same as the kernels see it, in 8 bits. */
+static inline int32_t rct_seen_weight(const uint8_t *packed, int32_t index, int32_t bits)
+{
+#if RCT_WIDE_WEIGHTS
+    if (bits > 8) {
+        return rct_narrow(packed, rct_upper_place(index, bits));
+    }
+#endif
+    return rct_read_weight(packed, index, bits);
 }
 
 static inline void rct_write_weight(uint8_t *packed, int32_t index, int32_t bits, int32_t weight)
@@ -107,6 +122,9 @@ static inline void rct_write_weight(uint8_t *packed, int32_t index, int32_t bits
     packed[0] = (uint8_t)((packed[0] & ~mask) | field);
     if (skipped + bits > 8) {
         packed[1] = (uint8_t)((packed[1] & ~(mask >> 8)) | field >> 8);
+    }
+    if (RCT_WIDE_WEIGHTS && skipped + bits > 16) {
+        packed[2] = (uint8_t)((packed[2] & ~(mask >> 16)) | field >> 16);
     }
 }
 
@@ -140,7 +158,7 @@ static inline bool rct_weights_in_line(const rct_weights_t *weights, int32_t cha
 }
 
 /* `count` weights of a channel's row as int8, from number `first` on: at 8 bits where they lie, else
- * unpacked into `scratch`. */
+ * unpacked into `scratch`, of more bits rounded. */
 static inline const int8_t *rct_weights_run(const rct_weights_t *weights, int32_t channel, int32_t first,
                                             int32_t count, int8_t *scratch)
 {
@@ -148,6 +166,12 @@ static inline const int8_t *rct_weights_run(const rct_weights_t *weights, int32_
     if (weights->bits == 8) {
         return (const int8_t *)&packed[first];
     }
+#if RCT_WIDE_WEIGHTS
+    if (weights->bits > 8) {
+        rct_narrow_run(packed, first, count, weights->bits, scratch);
+        return scratch;
+    }
+#endif
     rct_unpack_run(packed, first, count, weights->bits, scratch);
     return scratch;
 }

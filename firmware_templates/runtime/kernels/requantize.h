@@ -44,7 +44,8 @@ static inline int32_t rct_high_product(int32_t a, int32_t b)
 #endif
 }
 
-/* value * multiplier * 2**(left - right - 31), rounded twice. */
+/* value * multiplier * 2**(left - right - 31), rounded twice. A zero point can be added: multipliers are
+ * quotients of floats, at most 2**31 - 128, or (MUL's, of three) meet a value below 2**31 - 2**15. */
 static inline int32_t rct_scale(int32_t value, int32_t multiplier, int32_t left, int32_t right)
 {
     if (left > 0) {

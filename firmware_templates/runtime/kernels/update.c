@@ -10,6 +10,9 @@
 #define MANY_BITS  26 /* up to 31 steps */
 #define FEW_BITS   29 /* up to 3 steps */
 
+/* More steps than these never change a weight otherwise: from one end of its range to the other. */
+#define MOST_STEPS (RCT_WIDE_WEIGHTS ? 65535 : 255)
+
 /* What is added before the shift, so that it rounds: random bits, or what makes a negative product go toward
  * zero. */
 static inline int32_t random_noise(uint32_t random, int32_t shift)
@@ -204,14 +207,14 @@ static bool fits_32_bits(int32_t gradient)
     return gradient >= -(1 << 15) && gradient < 1 << 15;
 }
 
-/* Steps of a gradient of any magnitude; more than the range of a weight is never needed. */
+/* Steps of a gradient of any magnitude. */
 static int32_t steps_of(int32_t gradient, rct_step_t step, int32_t noise)
 {
     if (fits_32_bits(gradient)) {
         return (gradient * step.mantissa + noise) >> step.shift;
     }
     const int64_t steps = ((int64_t)gradient * step.mantissa + noise) >> step.shift;
-    return steps < -255 ? -255 : steps > 255 ? 255 : (int32_t)steps;
+    return steps < -MOST_STEPS ? -MOST_STEPS : steps > MOST_STEPS ? MOST_STEPS : (int32_t)steps;
 }
 
 uint32_t rct_update_from_sums(const rct_row_t *row, const int32_t *gradient, uint32_t random)

@@ -5,6 +5,7 @@
 #include "../rct.h"
 #include "integers.h"
 #include "random.h"
+#include "wide.h"
 
 /* mantissa * 2**-shift, shift 1 to 30. */
 typedef struct {
@@ -25,6 +26,15 @@ static inline rct_step_t rct_step(const rct_step_multiplier_t *multiplier, int32
     return step;
 }
 
+/* The same from a gradient to steps of a weight of `bits` bits: the multiplier is that of 8 bits. The
+ * gradient of weights has the unit of errors of 8 bits. */
+static inline rct_step_t rct_weight_step(const rct_learn_t *learn, int32_t bits, int32_t channel,
+                                         int32_t exponent)
+{
+    const int32_t low_bits = RCT_WIDE_WEIGHTS ? rct_max(bits - 8, 0) : 0;
+    return rct_step(&learn->weight_step, channel, exponent - (RCT_ERROR_BITS - 8) - low_bits);
+}
+
 /* A row of weights to update where it lies, packed. */
 typedef struct {
     uint8_t *weights; /* (row_bytes) */
@@ -37,9 +47,7 @@ typedef struct {
     int32_t bias_limit;
 } rct_row_t;
 
-/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others.
- * The gradient of weights has the unit of errors of 8 bits.
- */
+/* The row of `channel`, for errors with `exponent`; where the channel's weights do not learn, with others. */
 static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t *learn, int32_t channel,
                                 int32_t exponent)
 {
@@ -54,7 +62,7 @@ static inline rct_row_t rct_row(const rct_weights_t *weights, const rct_learn_t 
         .depth = weights->depth,
         .bits = weights->bits,
         .stochastic = learn->stochastic,
-        .step = rct_step(&learn->weight_step, channel, exponent - (RCT_ERROR_BITS - 8)),
+        .step = rct_weight_step(learn, weights->bits, channel, exponent),
         .bias_step = rct_step(&learn->bias_step, channel, exponent),
         .bias = &learn->bias[channel],
         .bias_limit = learn->bias_limit,
