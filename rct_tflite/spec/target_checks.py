@@ -148,7 +148,8 @@ def _check_regions(path: Path, target: Target) -> None:
             raise wrong(
                 path,
                 f"region {other.name!r}",
-                f"overlaps region {one.name!r}. Received: {_span(other.memory)} and {_span(one.memory)}. Correct one of them.",
+                f"overlaps region {one.name!r}. Received: {_span(other.memory)} and {_span(one.memory)}. "
+                "Correct one of them.",
             )
     if target.regions:
         for key, memory in (("flash", target.flash), ("ram", target.ram)):
