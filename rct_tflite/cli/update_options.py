@@ -32,7 +32,11 @@ _OPTIONS = (
         help="Give the layers that learn up to 16 bits, so that smaller updates count; their weights are worth the "
         "same. NAME:BITS,... for some of them. Inference stays that of 8 bits.  [default: as they are]",
     ),
-    click.option("--ram", type=Size(), help="With --train auto: RAM, stack included; 96K are 98,304 bytes."),
+    click.option(
+        "--ram",
+        type=Size(),
+        help="RAM that may be taken, stack included; 96K are 98,304 bytes.  [default: all that the target has]",
+    ),
     click.option("--flash", type=Size(), help="With --train auto: flash."),
     click.option("--time-per-step", type=_ABOVE_0, metavar="MS", help="With --train auto: estimated."),
     click.option("--energy-per-step", type=_ABOVE_0, metavar="UJ", help="With --train auto: estimated."),

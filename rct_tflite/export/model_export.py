@@ -51,7 +51,7 @@ class ExportOptions:
         loss: What a training step makes smaller; None takes the model's.
         step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
-        limits: Of what "auto" chooses.
+        limits: Of what "auto" chooses; that of RAM holds for any choice.
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
         weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
@@ -113,14 +113,16 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
-        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
+        # What is computed again follows from the whole plan, below.
+        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step), recomputed=())
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
-        recomputation = _recomputation(graph, plan, target, options.recompute)
+        ram = target.ram.size if options.limits.ram is None else min(options.limits.ram, target.ram.size)
+        recomputation = _recomputation(graph, plan, target, options.recompute, ram)
         plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
-        need = check_fit(graph, memory, target)
+        need = check_fit(graph, memory, target, ram)
         nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
@@ -151,11 +153,11 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
 
 
-def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str) -> Recomputation | None:
+def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str, ram: int) -> Recomputation | None:
     beside = memory_need(graph, plan_memory(graph, plan), target)
 
     def fits(arena: int) -> bool:
-        return dataclasses.replace(beside, arena=arena).ram <= target.ram.size
+        return dataclasses.replace(beside, arena=arena).ram <= ram
 
     return choose_recomputation(graph, plan, target.core, request, fits)
 
@@ -168,7 +170,13 @@ def _choose(
     text = options.weight_bits
     widths = {} if text is None else read_widths(graph, text)
     choice = UpdateChoice(
-        options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
+        options.train,
+        options.learning_rate,
+        options.loss,
+        options.samples,
+        options.limits,
+        options.error_bits,
+        options.recompute,
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
     plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))

@@ -7,7 +7,9 @@ from typing import Any
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
-from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
+from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
+from rct_tflite.planning.roomier_search import search_with_recomputation
+from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
@@ -28,6 +30,7 @@ class UpdateChoice:
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
         error_bits: Bit-width of the errors.
+        recompute: What may be computed again so that a larger set fits, as `choose_recomputation()` reads it.
     """
 
     train: str
@@ -36,6 +39,7 @@ class UpdateChoice:
     samples: Path | None = None
     limits: Limits = NO_LIMITS
     error_bits: int = 8
+    recompute: str = AUTO_RECOMPUTATION
 
 
 def choose_plan(
@@ -50,14 +54,14 @@ def choose_plan(
         options: Of the training step.
 
     Raises:
-        RecipeError: If what learns cannot be read, or limits come without "auto".
+        RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
         DataError: If "auto" comes without samples, or they have no labels.
         FitError: If nothing is within the limits.
     """
     train, limits = choice.train, choice.limits
-    if train != AUTO and limits != NO_LIMITS:
+    if train != AUTO and replace(limits, ram=None) != NO_LIMITS:
         raise RecipeError(
-            "Limits are for a search. Expected --train auto with --ram, --flash, --time-per-step or "
+            "Limits but that of RAM are for a search. Expected --train auto with --flash, --time-per-step or "
             f"--energy-per-step. Received: --train {train}. Leave the limits out, or search."
         )
     if train == AUTO and choice.samples is None:
@@ -80,9 +84,8 @@ def choose_plan(
         return replace(
             select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
         ), None
-    search = search_updates(
-        graph, replace(everything, options=options, error_bits=choice.error_bits), gains, target, limits
-    )
+    may_learn = replace(everything, options=options, error_bits=choice.error_bits)
+    search = search_with_recomputation(graph, may_learn, gains, target, limits, choice.recompute)
     return search.best.plan, search
 
 
@@ -104,6 +107,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "name": candidate.name,
         "trained": list(plan.trained),
         "partial": parts,
+        "recomputed": list(plan.recomputed),
         "gain": candidate.gain,
         "fits": candidate.fits,
         **asdict(candidate.cost),

@@ -61,19 +61,26 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     )
 
 
-def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
+def check_fit(graph: Graph, memory: MemoryPlan, target: Target, ram: int | None = None) -> MemoryNeed:
     """Returns the need, if the target can meet it.
+
+    Args:
+        graph: The network.
+        memory: Its plan.
+        target: Its memories.
+        ram: Bytes that the user allows, where that is less than the target has.
 
     Raises:
         FitError: If RAM or flash is too small: by how much, which tensor is the largest, what to do.
     """
     need = memory_need(graph, memory, target)
-    if need.ram > target.ram.size:
+    room = target.ram.size if ram is None else min(ram, target.ram.size)
+    if need.ram > room:
+        whose = f"target '{target.name}' has" if room == target.ram.size else "--ram allows"
         largest = max(memory.placements, key=lambda p: p.buffer.size).buffer
         raise FitError(
-            f"The model needs {need.ram} B of RAM; target '{target.name}' has {target.ram.size} B "
-            f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
-            f"trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
+            f"The model needs {need.ram} B of RAM; {whose} {room} B ({need.ram - room} B too little). "
+            f"Arena {need.arena} B, trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
             f"The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
             f"{_leave_out(need)}Train fewer layers (--train last:1), make that tensor smaller, "
             "or choose a larger target."

@@ -88,7 +88,7 @@ def test_nothing_learns(model, tmp_path):
     ("options", "expected"),
     [
         (("--train", "auto"), "Expected --samples"),
-        (("--ram", "64K"), "Limits are for a search"),
+        (("--flash", "64K"), "Limits but that of RAM are for a search"),
         (("--weight-bits", "17"), "Expected a number of 2 to 16 bits"),
         (("--weight-bits", "nothing:12"), "Cannot widen weights"),
         (("--weight-bits", "fully_connected_2:6"), "no fewer bits than the layer has"),

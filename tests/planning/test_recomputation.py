@@ -3,16 +3,23 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 
+from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import RecipeError
 from rct_tflite.planning.count_model import CountModel
+from rct_tflite.planning.fit import memory_need
+from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.lifetimes import Lifetimes
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.recomputation import choose_recomputation, told, trade
+from rct_tflite.planning.roomier_search import search_with_recomputation
+from rct_tflite.planning.search import Limits, search_updates
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.constants import masks_errors
 from rct_tflite.spec.graph import TABLE_KINDS, OpKind
+from rct_tflite.spec.target_file import find_target
 from tests import mlperf_tiny
 from tests.graphs import conv_digits
 from tests.tflite.one_op import branched, separable
@@ -117,3 +124,28 @@ def test_requests():
     for wrong in ("10", "-1%", "all", "%", ""):
         with pytest.raises(RecipeError, match="--recompute auto, none, or N%"):
             choose(wrong, limit)
+
+
+def test_a_search_finds_more_where_activations_may_be_computed_again():
+    plan, target, limits = select(KWS, "all"), find_target("cortex-m7"), Limits(ram=60000)
+    ops = {op.name: op for op in KWS.ops}
+    gains = {
+        name: LayerGain(np.full(KWS.row_shape(ops[name])[0], 10.0 - number), 1.0)
+        for number, name in enumerate(plan.trained)
+    }
+    plain = search_updates(KWS, plan, gains, target, limits)
+    search = search_with_recomputation(KWS, plan, gains, target, limits, "auto")
+    best = search.best
+    assert best in search.candidates
+    assert best.gain > 1.15 * plain.best.gain
+    assert best.plan.recomputed
+    assert memory_need(KWS, plan_memory(KWS, best.plan), target).ram == best.cost.ram <= 60000
+    counts = CountModel(KWS, CORE)
+    instructions = counts.estimate(best.plan).step.value
+    assert instructions > counts.estimate(dataclasses.replace(best.plan, recomputed=())).step.value
+    assert best.cost.time_s == estimate(target, round(instructions)).time_s.value
+    assert search.counts.step.value == instructions
+    quick = dataclasses.replace(limits, time_s=plain.best.cost.time_s)
+    limited = search_with_recomputation(KWS, plan, gains, target, quick, "auto").best
+    assert limited.cost.time_s <= quick.time_s
+    assert search_with_recomputation(KWS, plan, gains, target, limits, "none").best.plan == plain.best.plan

@@ -300,6 +300,7 @@ def with_operation():
         (with_operation, ["(Add)", "keras.ops"]),
         (lambda: rct.quantize(chain(L.Dense(3), shape=FLAT)), ["quantised already"]),
         (lambda: chain(rct.layers.Dense(3), shape=FLAT), ["quantised already"]),
+        (lambda: chain(rct.quantize(chain(L.Dense(3), shape=FLAT)), shape=FLAT), ["(RCTModel): it is quantised"]),
         (lambda: "model.keras", ["not a Keras model"]),
     ],
 )  # fmt: skip
