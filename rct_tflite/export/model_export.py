@@ -19,7 +19,7 @@ from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.options import NO_REQUEST, StepRequest
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
@@ -114,7 +114,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
         # What is computed again follows from the whole plan, below.
-        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step), recomputed=())
+        plan = dataclasses.replace(plan, recomputed=())
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
@@ -123,7 +123,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target, ram)
-        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
@@ -179,7 +179,7 @@ def _choose(
         options.recompute,
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
-    plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))
+    plan, search = choose_plan(widest, target, choice, options.step)
     if text is not None:
         content = widen_weights(content, learning_widths(plan, text, widths))
     return content, plan, search

@@ -7,12 +7,13 @@ from typing import Any
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
 from rct_tflite.planning.roomier_search import search_with_recomputation
 from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
-from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -43,7 +44,7 @@ class UpdateChoice:
 
 
 def choose_plan(
-    graph: Graph, target: Target, choice: UpdateChoice, options: StepOptions = PLAIN_STEP
+    graph: Graph, target: Target, choice: UpdateChoice, request: StepRequest = NO_REQUEST
 ) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
 
@@ -51,7 +52,7 @@ def choose_plan(
         graph: The network.
         target: For the limits of a search, where the user set none.
         choice: What the user said.
-        options: Of the training step.
+        request: Options of the training step, and aids.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
@@ -59,6 +60,7 @@ def choose_plan(
         FitError: If nothing is within the limits.
     """
     train, limits = choice.train, choice.limits
+    options = step_options(graph, request)
     if train != AUTO and replace(limits, ram=None) != NO_LIMITS:
         raise RecipeError(
             "Limits but that of RAM are for a search. Expected --train auto with --flash, --time-per-step or "
@@ -70,9 +72,7 @@ def choose_plan(
             "such as what the device will learn from. Received: none. Give --samples, or say what learns."
         )
     if choice.samples is None:
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss), options=options, error_bits=choice.error_bits
-        ), None
+        return _asked_for(select(graph, train, choice.learning_rate, choice.loss), choice, options, request), None
     everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
     samples = read_samples(choice.samples, graph, everything.loss)
     samples.require_wanted(everything.loss)
@@ -81,12 +81,15 @@ def choose_plan(
     gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
         rows = {name: gain.weights for name, gain in gains.items()}
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
-        ), None
-    may_learn = replace(everything, options=options, error_bits=choice.error_bits)
+        chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
+        return _asked_for(chosen, choice, options, request), None
+    may_learn = _asked_for(everything, choice, options, request)
     search = search_with_recomputation(graph, may_learn, gains, target, limits, choice.recompute)
     return search.best.plan, search
+
+
+def _asked_for(plan: TrainingPlan, choice: UpdateChoice, options: StepOptions, request: StepRequest) -> TrainingPlan:
+    return replace(plan, options=options, aids=aid_options(plan.loss, request), error_bits=choice.error_bits)
 
 
 def search_record(search: Search) -> dict[str, Any]:

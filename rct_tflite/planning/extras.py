@@ -6,6 +6,8 @@ from rct_tflite.planning.held import held_layout
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
+WIDTHS = "widths"
+"""Name of what is held to let bit-widths follow."""
 RATE_BYTES = 12
 """rct_rate_t."""
 PROGRESS_BYTES = 16
@@ -49,7 +51,7 @@ def extras_of(graph: Graph, plan: TrainingPlan, parameter_bytes: int) -> tuple[E
         extras.append(Extra("momentum", held.momentum_bytes))
     if plan.adaptation is not None:
         rates = RATES_BYTES if plan.options.schedule is not None else 0
-        extras.append(Extra("widths", WIDTH_BYTES * len(plan.trained) + 4 + rates))
+        extras.append(Extra(WIDTHS, WIDTH_BYTES * len(plan.trained) + 4 + rates))
     if aids.evaluates:
         counts = _padded(COUNT_BYTES * outputs**2) if plan.loss.takes_class else 0
         extras.append(Extra("evaluation", PROGRESS_BYTES + counts))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rct_tflite.errors import FitError
-from rct_tflite.planning.extras import Extra
+from rct_tflite.planning.extras import WIDTHS, Extra
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -101,8 +101,9 @@ def _extras(need: MemoryNeed) -> str:
 
 
 def _leave_out(need: MemoryNeed) -> str:
-    names = ", ".join(extra.name for extra in need.extras)
-    return f"Leave options out ({names}). " if names else ""
+    names = [extra.name for extra in need.extras]
+    budget = "Lower --budget. " if WIDTHS in names else ""
+    return f"{budget}Leave options out ({', '.join(names)}). " if names else ""
 
 
 def _describe(graph: Graph, buffer: str) -> str:

@@ -72,8 +72,8 @@ def told(recomputation: Recomputation) -> str:
     names = ", ".join(recomputation.plan.recomputed)
     saved = recomputation.kept_bytes - recomputation.arena_bytes
     return (
-        f"{names}: saves {saved} of {recomputation.kept_bytes} B of arena for about {recomputation.instructions} more "
-        f"instructions, {100 * recomputation.share:.1f} % of a training step"
+        f"saves {saved} of {recomputation.kept_bytes} B of arena for about {recomputation.instructions} more "
+        f"instructions, {100 * recomputation.share:.1f} % of a training step: {names}"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import FitError
 from rct_tflite.planning.count_model import CountEstimate, CountModel
+from rct_tflite.planning.extras import extras_of
 from rct_tflite.planning.fit import MemoryNeed, memory_need
 from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.memory import parameter_slots, plan_memory
@@ -268,13 +269,14 @@ class _Filler:
     def _cost(self, chosen: Chosen) -> Cost:
         plan = self._plan_of(chosen)
         need, steps = self._layout(plan)
-        need = replace(need, parameters=parameter_slots(self._graph, plan)[1])
+        parameters = parameter_slots(self._graph, plan)[1]
+        need = replace(need, parameters=parameters, extras=extras_of(self._graph, plan, parameters))
         step = estimate(self._target, round(self._counts.step_instructions(plan, steps)))
         flash = need.flash + sum(self._tables(plan, name) for name in plan.trained)
         return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
 
     def _layout(self, plan: TrainingPlan) -> tuple[MemoryNeed, tuple[BackwardStep, ...]]:
-        """Returns what a plan needs but for its parameters, and the backward pass.
+        """Returns what a plan needs but for its parameters and what options hold of them, and the backward pass.
 
         Both depend on the deepest op and on the ops whose weights learn, not on the number of their rows, nor on
         biases: errors come by these in any case, but for branches beside the deepest op, where this is the upper end.
