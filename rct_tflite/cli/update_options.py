@@ -85,4 +85,11 @@ def print_search(search: Search) -> None:
             f"  {mark} {candidate.name:<24.24} {candidate.gain:9.3g} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
             f"{1e6 * cost.energy_j:8.3g}  {told(candidate.plan)}"
         )
-    click.echo("    * is taken, - does not fit; time and energy are estimated from the multiplications")
+    step = search.counts.step
+    low, high = (end / step.value - 1.0 for end in (step.low, step.high))
+    click.echo(
+        "    * is taken, - does not fit; time and energy are estimated from what kernels took on the emulated core: "
+        f"its instructions within {low:.0%} to {high:+.0%}"
+    )
+    if search.counts.guessed:
+        click.echo(f"    never counted, and so guessed: {', '.join(search.counts.guessed)}")

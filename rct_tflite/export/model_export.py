@@ -159,7 +159,7 @@ def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: st
     def fits(arena: int) -> bool:
         return dataclasses.replace(beside, arena=arena).ram <= ram
 
-    return choose_recomputation(graph, plan, request, fits)
+    return choose_recomputation(graph, plan, target.core, request, fits)
 
 
 def _choose(

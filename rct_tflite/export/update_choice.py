@@ -98,6 +98,7 @@ def search_record(search: Search) -> dict[str, Any]:
         "criterion": CRITERION,
         "limits": asdict(search.limits),
         "best": search.best.name,
+        "instructions": {**asdict(search.counts.step), "guessed": list(search.counts.guessed)},
         "candidates": [_row(candidate) for candidate in search.candidates],
     }
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rct_tflite.energy.estimate import estimate
+from rct_tflite.planning.count_model import CountModel
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.recomputation import NONE, choose_recomputation
 from rct_tflite.planning.search import Candidate, Limits, Search, search_updates
-from rct_tflite.planning.step_cost import step_instructions
-from rct_tflite.reference.backward import backward_steps
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -54,7 +53,8 @@ def search_with_recomputation(
         if candidate is not None:
             found[candidate.plan] = candidate
     best = max((plain.best, *found.values()), key=lambda c: (c.gain, -c.cost.ram))
-    return Search(plain.limits, best, (*plain.candidates, *found.values()))
+    counts = CountModel(graph, target.core).estimate(best.plan)
+    return Search(plain.limits, best, (*plain.candidates, *found.values()), counts)
 
 
 def _within(graph: Graph, larger: Candidate, target: Target, limits: Limits, request: str) -> Candidate | None:
@@ -64,10 +64,10 @@ def _within(graph: Graph, larger: Candidate, target: Target, limits: Limits, req
     def fits(arena: int) -> bool:
         return limits.ram is None or replace(need, arena=arena).ram <= limits.ram
 
-    again = choose_recomputation(graph, larger.plan, request, fits)
+    again = choose_recomputation(graph, larger.plan, target.core, request, fits)
     if again is None:
         return None
-    step = estimate(target, step_instructions(graph, again.plan, backward_steps(graph, again.plan)))
+    step = estimate(target, round(CountModel(graph, target.core).estimate(again.plan).step.value))
     ram = replace(need, arena=again.arena_bytes).ram
     cost = replace(larger.cost, ram=ram, time_s=step.time_s.value, energy_j=step.energy_j.value)
     candidate = Candidate(f"{larger.name}, again", again.plan, larger.gain, cost, cost.within(limits))
