@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rct_tflite.emulator import available_emulators
+from rct_tflite.emulator.cache import cache_folder
 from rct_tflite.firmware.toolchain import HOST, Toolchain, available_toolchains
 from tests.object_store import Compile, ObjectStore
 
@@ -33,14 +34,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compile_anew(run_folder: Path) -> Iterator[Compile]:
-    """Every build takes the objects that an earlier one of this run made, also in another process.
+def compile_anew() -> Iterator[Compile]:
+    """Every build takes the objects that an earlier one made, in whatever run or process.
 
     Returns:
         `Toolchain.compile()` as it is.
     """
     compile_ = Toolchain.compile
-    store = ObjectStore(run_folder / "objects", compile_)
+    store = ObjectStore(cache_folder() / "test-objects", compile_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Toolchain, "compile", lambda *args, **options: store.compile(*args, **options))
         yield compile_

@@ -1,20 +1,27 @@
-"""Objects of a run of the tests: a source that was compiled before, to the letter and with all it includes, is reused.
+"""Objects that tests have built: a source that was compiled before, to the letter and with all it includes, is reused.
 
-Most tests build a project of their own, and nearly all of its sources are those of every other project.
+Most tests build a project of their own, and nearly all of its sources are those of every other project, and of the
+run before.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rct_tflite.firmware import toolchain as compilers
 from rct_tflite.firmware.toolchain import Toolchain
 
 Compile = Callable[..., list[Path]]
 _INCLUDE = re.compile(rb"^[ \t]*#[ \t]*include\b[ \t]*(.*)$", re.MULTILINE)
+_RULES = hashlib.sha256(Path(compilers.__file__).read_bytes()).hexdigest()  # every flag is in that file
+KEPT_S = 3 * 24 * 3600.0
+"""What nobody has used for so long is dropped."""
 _NAME = re.compile(rb'["<]([^">]+)[">]')
 
 
@@ -28,7 +35,11 @@ class ObjectStore:
 
     def __init__(self, folder: Path, compile_: Compile):
         self._folder, self._compile = folder, compile_
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # what another process is about to move
+                if path.stat().st_mtime < time.time() - KEPT_S:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
     def compile(
         self,
@@ -41,9 +52,10 @@ class ObjectStore:
         sanitize: bool = False,
     ) -> list[Path]:
         """As `Toolchain.compile()`; only what the store does not hold goes to the compiler."""
-        flags = repr((toolchain, defines, sanitize))
+        program = Path(toolchain.command[0]).stat()
+        flags = repr((toolchain, program.st_size, program.st_mtime_ns, _RULES, defines, sanitize))
         kept = [self._folder / f"{object_key(source, include_dirs, flags)}.o" for source in sources]
-        missing = {path: source for path, source in zip(kept, sources, strict=True) if not path.exists()}
+        missing = {path: source for path, source in zip(kept, sources, strict=True) if not _use(path)}
         with tempfile.TemporaryDirectory(dir=self._folder) as staged:
             options = {"defines": defines, "sanitize": sanitize}
             built = self._compile(toolchain, [*missing.values()], include_dirs, Path(staged), **options)
@@ -82,6 +94,15 @@ def object_key(source: Path, include_dirs: Sequence[Path], flags: str) -> str:
             # One that is not there is a header of the compiler, whose version is in the flags.
             waiting += [candidate for candidate in candidates if candidate.is_file()]
     return digest.hexdigest()
+
+
+def _use(path: Path) -> bool:
+    """Whether an object is there; it then stays."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _included(words: bytes) -> str:

@@ -1,10 +1,13 @@
 """Objects are reused where nothing that they are made of differs, and only there."""
 
+import os
+import time
+
 import pytest
 
 from rct_tflite.errors import ToolchainError
 from rct_tflite.firmware.toolchain import HOST, available_toolchains
-from tests.object_store import ObjectStore
+from tests.object_store import KEPT_S, ObjectStore
 
 FILES = {
     "kernels/kernel.c": '#include "near.h"\n#include <far.h>\nint kernel(void) { return NEAR + FAR + __LINE__; }\n',
@@ -81,6 +84,16 @@ def test_any_other_flag_is_compiled(store, compiler, tmp_path, options):
     compiled(store, tmp_path / "a")
     compiled(store, tmp_path / "b", **options)
     assert compiler.asked == 2
+
+
+def test_what_nobody_uses_is_dropped(store, compiler, tmp_path):
+    compiled(store, tmp_path / "a")
+    (kept,) = (tmp_path / "objects").iterdir()
+    for age, left in ((0.9, [kept]), (1.1, [])):
+        last = time.time() - age * KEPT_S
+        os.utime(kept, (last, last))
+        ObjectStore(tmp_path / "objects", compiler)
+        assert [*(tmp_path / "objects").iterdir()] == left
 
 
 def test_what_is_refused_is_not_kept(store, tmp_path):

@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import numbers
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ class RCTCallback(keras.callbacks.Callback):
         verbose: 1 prints one line per epoch; use with `fit(verbose=0)`.
 
     Raises:
-        RecipeError: If a setting is out of range.
+        RecipeError: If a setting is out of range; when training begins, also if a pattern fits no weight.
 
     Example:
         >>> callback = RCTCallback(budget_bytes=64_000, mode="jump", log="run.jsonl")
@@ -102,6 +103,8 @@ class RCTCallback(keras.callbacks.Callback):
         self._check_settings()
 
     def _check_settings(self) -> None:
+        _check_kinds(vars(self), ("interval", "min_bits", "max_bits", "freeze_after"), numbers.Integral)
+        _check_kinds(vars(self), ("t_min", "t_max", "average", "max_saturated"), numbers.Real)
         low = MIN_BITS if self.min_bits is None else self.min_bits
         high = MAX_BITS if self.max_bits is None else self.max_bits
         if self.interval < 1 or not MIN_BITS <= low <= high <= MAX_BITS:
@@ -135,6 +138,7 @@ class RCTCallback(keras.callbacks.Callback):
                 f"Received: {type(self.model).__name__}. Make one with rct.quantize(model)."
             )
         self._weights = self.model.integer_weights
+        self._check_patterns()
         self._bands = [self._thresholds(weight) for weight in self._weights]
         for weight in self._weights:
             self._check_limits(weight)
@@ -169,6 +173,16 @@ class RCTCallback(keras.callbacks.Callback):
             t_min = default_t_min(weight.recipe.rounding, starting_rate(self.model.optimizer))
         t_max = _for_weight(self.t_max, weight.label)
         return Thresholds(t_min, HYSTERESIS * t_min if t_max is None else t_max)
+
+    def _check_patterns(self) -> None:
+        labels = [weight.label for weight in self._weights]
+        for name, threshold in ((T_MIN, self.t_min), (T_MAX, self.t_max)):
+            for pattern in threshold if isinstance(threshold, Mapping) else ():
+                if not fnmatch.filter(labels, pattern):
+                    raise RecipeError(
+                        f"The threshold for {pattern!r} fits no weight. Expected a pattern of one of these names: "
+                        f"{sorted(labels)}. Received: {name}={threshold}."
+                    )
 
     def _limits(self, weight: IntegerWeight) -> tuple[int, int]:
         low = weight.recipe.min_bits if self.min_bits is None else self.min_bits
@@ -317,6 +331,15 @@ class RCTCallback(keras.callbacks.Callback):
             f"epoch {row[EPOCH]:{len(str(epochs))}}/{epochs}  {metrics}  bits {bits}  {size:.1f} kB "
             f"(float32 {floats:.1f} kB, QAT {qat:.1f} kB)"
         )
+
+
+def _check_kinds(settings: Mapping[str, Any], names: tuple[str, ...], kind: type) -> None:
+    for name in names:
+        value = settings[name]
+        for each in value.values() if isinstance(value, Mapping) else [value]:
+            if each is not None and not isinstance(each, kind):
+                wanted = "a whole number" if kind is numbers.Integral else "a number"
+                raise RecipeError(f"Expected {wanted} for {name}. Received: {name}={value!r}.")
 
 
 def _step_energy(target: str | StepEnergy | None) -> StepEnergy | None:

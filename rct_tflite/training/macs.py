@@ -34,14 +34,14 @@ def _calls(model: Any) -> Iterator[tuple[Any, Shape, Shape, float]]:
     functional = getattr(model, "_functional", None) or model
     for nodes in functional._nodes_by_depth.values():
         for node in nodes:
-            if isinstance(node.operation, keras.Model):
-                yield from _calls(node.operation)
-            elif node.input_tensors:
+            if node.input_tensors:
                 yield from _unwrapped(node.operation, node.input_tensors[0].shape, node.output_tensors[0].shape, 1.0)
 
 
 def _unwrapped(layer: Any, inputs: Shape, outputs: Shape, times: float) -> Iterator[tuple[Any, Shape, Shape, float]]:
-    if isinstance(layer, keras.layers.TimeDistributed):
+    if isinstance(layer, keras.Model):
+        yield from ((*call, times * calls) for *call, calls in _calls(layer))
+    elif isinstance(layer, keras.layers.TimeDistributed):
         batch, steps, *inner = inputs
         yield from _unwrapped(layer.layer, (batch, *inner), (batch, *outputs[2:]), times * _product([steps]))
     elif isinstance(layer, keras.layers.Bidirectional):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rct_tflite.errors import DataError, RecipeError
+from rct_tflite.errors import DataError, ModelFileError, RecipeError
 from rct_tflite.training import replicas, rounding
 from rct_tflite.training.activation_range import ActivationRange
 from rct_tflite.training.integer_weight import IntegerWeight, active_weights
@@ -163,6 +163,23 @@ class RCTModel(keras.Model):
 
         self.train_function = train_function
         return train_function
+
+    def save(self, filepath: Any, **kwargs: Any) -> None:
+        """Saves integers, bit-widths, ranges and the optimizer's state to a `.keras` file.
+
+        Args:
+            filepath: Name that ends in `.keras`.
+            **kwargs: Keras's `overwrite` and `zipped`.
+
+        Raises:
+            ModelFileError: If the name ends as one of Keras's older format does, which it could not load again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ModelFileError(
+                f"A quantised model cannot be loaded from this format. Expected a name that ends in .keras. "
+                f"Received: {str(filepath)!r}. Rename it; weights alone go into .weights.h5 with save_weights()."
+            )
+        super().save(filepath, **kwargs)
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the state of dropout too, which Keras forgets: a training that goes on draws the next numbers."""

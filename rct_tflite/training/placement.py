@@ -76,8 +76,8 @@ def is_model(layer: Any) -> bool:
 
 
 def unwrapped(layer: Any) -> Any:
-    """Returns what a `TimeDistributed` holds; any other layer, models too, as it is."""
-    return layer.layer if isinstance(layer, L.TimeDistributed) else layer
+    """Returns what a `TimeDistributed` holds, or one within it; any other layer, models too, as it is."""
+    return unwrapped(layer.layer) if isinstance(layer, L.TimeDistributed) else layer
 
 
 def activation_of(layer: Any) -> str:

@@ -26,8 +26,10 @@ width; Gavg is then half of what it was, and the rule above may give the bit bac
 
 import enum
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rct_tflite.errors import RecipeError
 from rct_tflite.spec.quantization import Rounding
@@ -162,12 +164,12 @@ class BitPolicy:
                 f"Unknown mode of the policy. Expected one of {[str(mode) for mode in Mode]}. "
                 f"Received: mode={self.mode!r}."
             )
-        if self.budget_bytes is not None and not self.budget_bytes > 0:
+        if not _is_budget(self.budget_bytes):
             raise RecipeError(
                 "The budget must be a positive number of bytes, or None for no limit. "
                 f"Received: budget_bytes={self.budget_bytes}."
             )
-        if self.budget_joules is not None and not 0.0 < self.budget_joules < math.inf:
+        if not _is_budget(self.budget_joules):
             raise RecipeError(
                 "The budget must be a positive number of joules, or None for no limit. "
                 f"Received: budget_joules={self.budget_joules}."
@@ -310,6 +312,10 @@ class _Plan:
     def _can_pay(self, index: int) -> bool:
         state, bits = self.states[index], self.bits[index]
         return not state.frozen and bits > state.min_bits and self.start[index] - bits < self.most
+
+
+def _is_budget(value: Any) -> bool:
+    return value is None or (isinstance(value, numbers.Real) and 0.0 < float(value) < math.inf)
 
 
 def _clamped(state: WeightState) -> int:

@@ -29,10 +29,15 @@ def quantize(keras_model: Any, recipe: Recipe | None = None, seed: int = 0) -> R
 
     Raises:
         UnsupportedLayerError: If a layer cannot be quantised. Every such layer is named.
-        RecipeError: If a rule of the recipe fits no layer, or rules do not fit together.
+        RecipeError: If a rule of the recipe fits no layer, rules do not fit together, or it is no `Recipe`.
         QuantizationError: If a weight is not a finite number.
     """
     recipe = recipe or Recipe()
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"This is not a recipe. Expected an rct.Recipe. Received: {recipe!r}. "
+            "Read a file with rct.Recipe.load(path), a dict with rct.Recipe.from_dict(values)."
+        )
     _check(keras_model)
     rebuilder = Rebuilder(recipe)
     inputs, outputs = rebuilder.rebuild(keras_model, "")

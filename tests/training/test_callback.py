@@ -260,6 +260,8 @@ def test_default_thresholds_follow_rate_and_rounding(samples, tmp_path):
 def test_thresholds_by_pattern(samples, tmp_path):
     settings = {"t_min": {"conv2": 0.5, "conv*": 2.0}, "t_max": {"dense": 100.0}}
     assert thresholds(samples, tmp_path, settings) == [(2.0, 8.0), (0.5, 2.0), (3.0, 100.0)]
+    with pytest.raises(RecipeError, match=r"'dens' fits no weight.*'conv1', 'conv2', 'dense'"):
+        fit(samples, rct.RCTCallback(t_max={"dense": 100.0, "dens": 90.0}))
 
 
 def test_the_rate_that_a_schedule_reaches():
@@ -374,7 +376,8 @@ def test_parameter_bytes():
      {"t_min": {"conv*": -1.0}}, {"t_min": {"conv*": 2.0}, "t_max": 7.0}, {"min_bits": 1}, {"max_bits": 17},
      {"min_bits": 7, "max_bits": 6}, {"interval": 0}, {"average": 1.0}, {"average": -0.1}, {"freeze_after": -1},
      {"max_saturated": 0.0}, {"budget_bytes": 0}, {"budget_joules": -1.0, "target": "stm32l4r5"},
-     {"mode": "leap"}, {"log": "run.txt"}],
+     {"mode": "leap"}, {"log": "run.txt"}, {"interval": 2.5}, {"t_min": "low"}, {"min_bits": 4.0},
+     {"budget_bytes": "1k"}],
     ids=str,
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(settings):

@@ -147,6 +147,12 @@ def test_other_and_damaged_files_are_refused(tmp_path, damage, received):
     assert "Expected a whole .keras file of a quantised model" in str(caught.value)
 
 
+def test_a_format_that_could_not_be_loaded_is_not_written(tmp_path):
+    with pytest.raises(ModelFileError, match=r"ends in \.keras"):
+        rct.quantize(small_model()).save(tmp_path / "model.h5")
+    assert not any(tmp_path.iterdir())
+
+
 def test_sample_weights_choose_what_is_learned(samples):
     x, y = samples
     weights = (y < 2).astype(np.float32)

@@ -228,6 +228,12 @@ def test_rules_decide_for_each_layer():
     assert [label for label, number in bits.items() if number == 3] == ["both_ways/backward_lstm/recurrent_kernel"]
 
 
+@pytest.mark.parametrize("recipe", [{"bits": 6}, "recipe.toml", 6])
+def test_what_is_no_recipe_is_refused(recipe):
+    with pytest.raises(RecipeError, match=r"Recipe\.load"):
+        rct.quantize(small_model(), recipe)
+
+
 def test_a_rule_that_fits_nothing_is_refused():
     with pytest.raises(RecipeError, match=r"'dens' fits no layer.*'encoder/code'.*'head'"):
         rct.quantize(nested(), rct.Recipe(rules=(rct.Rule("encoder/*", bits=4), rct.Rule("dens", bits=8))))
@@ -279,6 +285,9 @@ def with_operation():
         (lambda: chain(chain(L.Lambda(lambda x: x, name="deep"), shape=FLAT), L.Dense(3), shape=FLAT),
          ["'chain/deep'"]),
         (lambda: chain(L.TimeDistributed(chain(L.Lambda(abs, name="deep"), shape=FLAT), name="each"), shape=(4, 8)),
+         ["'each/deep'"]),
+        (lambda: chain(L.TimeDistributed(L.TimeDistributed(chain(L.Lambda(abs, name="deep"), shape=FLAT)), name="each"),
+                       shape=(2, 4, 8)),
          ["'each/deep'"]),
         (lambda: chain(L.Dense(3, name="my layer"), L.Dense(3, name="größer"), shape=FLAT),
          ["'my layer' (Dense)", "'größer'", "rename"]),

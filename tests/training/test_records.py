@@ -53,6 +53,7 @@ def test_a_shared_layer_counts_each_call_and_nested_models_theirs():
     dense = L.Dense(6)
     inner = keras.Sequential([keras.Input((6,)), L.Dense(6)])
     assert macs_of((6,), dense, dense, inner, inner, dense) == [3 * 36, 2 * 36]
+    assert macs_of((5, 6), keras.layers.TimeDistributed(inner), inner.layers[-1]) == [5 * 36 + 5 * 36]
 
 
 def test_macs_of_a_length_that_is_not_known():
