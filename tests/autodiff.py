@@ -40,6 +40,8 @@ def run_weighted(graph, op, x, weights):
 
 def run(graph, op, operands, weights, bias):
     o, x = op.options, operands[0]
+    if op.kind is OpKind.GATHER:
+        return tf.gather(weights, x)
     if op.has_weights:
         return run_weighted(graph, op, x, weights) + bias
     match op.kind:
@@ -62,7 +64,7 @@ def run(graph, op, operands, weights, bias):
 def float_gradients(graph, network, values, label, loss=Loss.SOFTMAX_CROSS_ENTROPY):
     """Gradients (weights, bias) of each op with weights, at the activations and weights that the integers have.
 
-    As of a fake-quantised network: every output is rounded, and its rounding has slope 1.
+    As of a fake-quantised network: every output is rounded, and its rounding has slope 1. A table has no bias.
 
     Args:
         graph: The network.
@@ -74,22 +76,24 @@ def float_gradients(graph, network, values, label, loss=Loss.SOFTMAX_CROSS_ENTRO
     parameters = {}
     for op in graph.ops:
         if op.has_weights:
-            weights, bias = (graph.tensors[i] for i in op.inputs[1:])
+            weights, *biases = (graph.tensors[i] for i in op.inputs[1:])
             integers = graph.weights_of_rows(op, network.weights[op.name])
             q = weights.quantization
             shape = [1] * integers.ndim
             shape[q.axis if q.scales.size > 1 else 0] = q.scales.size
             kernel = integers * q.scales.astype(float).reshape(shape)
-            parameters[op.name] = tf.Variable(kernel), tf.Variable(real(bias, network.biases[op.name]))
+            bias = [tf.Variable(real(bias, network.biases[op.name])) for bias in biases]
+            parameters[op.name] = tf.Variable(kernel), *bias
     with tf.GradientTape() as tape:
-        floats = {graph.input: tf.constant(real(graph.tensors[graph.input], values[graph.input]))}
+        source = values[graph.input]
+        floats = {graph.input: tf.constant(source if graph.takes_ids else real(graph.tensors[graph.input], source))}
         for op in graph.ops:
             operands = op.inputs[:1] if op.has_weights else op.inputs
             inputs = [
                 floats[i] if i in floats else tf.constant(real(graph.tensors[i], graph.tensors[i].data))
                 for i in operands
             ]
-            y = run(graph, op, inputs, *parameters.get(op.name, (None, None)))
+            y = run(graph, op, inputs, *(*parameters.get(op.name, ()), None, None)[:2])
             activation = getattr(op.options, "activation", Activation.NONE)
             y = {Activation.RELU: tf.nn.relu, Activation.RELU6: tf.nn.relu6}.get(activation, tf.identity)(y)
             seen = real(graph.tensors[op.output], values[op.output])
@@ -101,7 +105,8 @@ def float_gradients(graph, network, values, label, loss=Loss.SOFTMAX_CROSS_ENTRO
         read = loss_tensor(graph, loss)
         outputs = tf.reshape(floats[read], (-1,))
     error = _error_at(loss, outputs, graph.tensors[read], values[read].reshape(-1), label)
-    return dict(zip(parameters, tape.gradient(outputs, list(parameters.values()), error), strict=True))
+    gradients = [(tf.convert_to_tensor(w), *bias) for w, *bias in tape.gradient(outputs, [*parameters.values()], error)]
+    return dict(zip(parameters, gradients, strict=True))
 
 
 def _error_at(loss, outputs, tensor, integers, label):

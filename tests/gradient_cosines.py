@@ -14,11 +14,14 @@ WARM_UP, SAMPLES = 8, 12
 
 
 def lessons(graph, loss, count, normal):
-    """Random int8 samples with labels, or with targets somewhere around what the network says."""
+    """Random samples with labels, or with targets somewhere around what the network says."""
     random, shape = np.random.default_rng(1), graph.tensors[graph.input].shape[1:]
     outputs = graph.tensors[graph.output].size
     for _ in range(count):
-        sample = quantise(graph, random.normal(size=shape) if normal else random.uniform(size=shape))
+        if graph.takes_ids:
+            sample = graph.random_inputs(1, random)[0]
+        else:
+            sample = quantise(graph, random.normal(size=shape) if normal else random.uniform(size=shape))
         label = int(random.integers(outputs)) if loss.takes_class else random.integers(-128, 128, outputs, np.int8)
         yield sample, label
 
@@ -51,7 +54,7 @@ def gradient_cosines(graph, loss=Loss.SOFTMAX_CROSS_ENTROPY, normal=False, count
         for op in graph.ops:
             if not op.has_weights:
                 continue
-            weights, _ = expected[op.name]
+            weights = expected[op.name][0]
             wanted = np.moveaxis(weights, -1, 0) if op.kind is OpKind.DEPTHWISE_CONV_2D else weights.numpy()
             for bits, trainer in trainers.items():
                 got = trainer.seen[op.name][0]

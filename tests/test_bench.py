@@ -44,4 +44,4 @@ def test_every_line_is_a_figure(tmp_path, monkeypatch):
 def test_another_question_is_answered_with_the_usage():
     done = subprocess.run([ROOT / "tools" / "bench", "all"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "kernels [--json] [--only NAME ...]" in done.stderr
+    assert "kernels|recomputation [--json] [--only NAME ...]" in done.stderr

@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "frame.h"
 #include "marks.h"
+#include "rct_input.h"
 #include "rct_model.h"
 #include "rct_port.h"
 
@@ -25,6 +26,9 @@ static rct_status_t predict(rct_frame_t *frame)
     if (status != RCT_OK) {
         return status;
     }
+    if (!rct_model_input_is_sound()) {
+        return answer(RCT_COMMAND_PREDICT, RCT_ERR_ARGUMENT, NULL, 0);
+    }
     (void)rct_frame_begin_write(&traced, RCT_COMMAND_PREDICT, RCT_OK, rct_model_info.trace_bytes);
     tracing = true;
     (void)rct_model_predict();
@@ -37,6 +41,9 @@ static rct_status_t predict(rct_frame_t *frame)
     const rct_status_t status = read_payload(frame, rct_model_input(), rct_model_info.input_bytes);
     if (status != RCT_OK) {
         return status;
+    }
+    if (!rct_model_input_is_sound()) {
+        return answer(RCT_COMMAND_PREDICT, RCT_ERR_ARGUMENT, NULL, 0);
     }
     rct_mark_predict_begin();
     const int8_t *logits = rct_model_predict();
@@ -58,6 +65,9 @@ static rct_status_t learn(rct_frame_t *frame)
     if (status != RCT_OK) {
         return status;
     }
+    if (!rct_model_input_is_sound()) {
+        return answer(RCT_COMMAND_LEARN, RCT_ERR_ARGUMENT, NULL, 0);
+    }
     const uint16_t label = (uint16_t)(label_bytes[0] | label_bytes[1] << 8);
     rct_mark_learn_begin();
     const uint8_t right = rct_argmax(rct_model_predict(), (uint16_t)rct_model_info.classes) == label;
@@ -78,6 +88,9 @@ static rct_status_t learn_target(rct_frame_t *frame)
     status = status == RCT_OK ? read_payload(frame, rct_model_input(), frame->length) : status;
     if (status != RCT_OK) {
         return status;
+    }
+    if (!rct_model_input_is_sound()) {
+        return answer(RCT_COMMAND_LEARN_TARGET, RCT_ERR_ARGUMENT, NULL, 0);
     }
     rct_mark_learn_begin();
     const int8_t *output = rct_model_predict();

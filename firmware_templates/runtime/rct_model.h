@@ -2,9 +2,9 @@
  * What the generated model.c provides: one network, its state in static memory.
  *
  *   rct_model_reset();                                      once, or to forget what was learnt
- *   memcpy(rct_model_input(), sample, info.input_bytes);    int8, quantised as the .tflite says
- *   logits = rct_model_predict();
- *   rct_model_learn(label);                                 after a prediction: one training step on it
+ *   memcpy(rct_model_input(), sample, info.input_bytes);    int8, quantised as the .tflite says, or uint16
+ * ids logits = rct_model_predict(); rct_model_learn(label);                                 after a
+ * prediction: one training step on it
  */
 #ifndef RCT_MODEL_H
 #define RCT_MODEL_H
@@ -26,14 +26,16 @@ extern const rct_model_info_t rct_model_info;
 /* Sets parameters, gains and random numbers to those of the export. */
 void rct_model_reset(void);
 
-/* Where the next sample goes: (input_bytes). Valid until rct_model_predict(). */
+/* Where the next sample goes: (input_bytes). Valid until rct_model_predict(). Where the network picks rows of
+ * a table, these are numbers of type uint16_t, aligned to them: see rct_gather.h. */
 int8_t *rct_model_input(void);
 
-/* Runs the network; returns (classes) logits, valid until the next call. */
+/* Runs the network; returns (classes) logits, valid until the next call. NULL where an id is no row of the
+ * table, and nothing was computed; never NULL where the input is int8. */
 const int8_t *rct_model_predict(void);
 
-/* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class, or if the
- * loss takes targets, or nothing learns. */
+/* Learns from the sample that was predicted last. RCT_ERR_ARGUMENT if the label is not a class, or an id no
+ * row of the table, or if the loss takes targets, or nothing learns. */
 rct_status_t rct_model_learn(uint16_t label);
 
 /* Where the target of the next sample goes, before it is predicted: (classes) int8 in the output's format,

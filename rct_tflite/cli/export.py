@@ -14,6 +14,8 @@ from rct_tflite.export.update_choice import search_record
 from rct_tflite.planning.adaptation import AdaptationOptions
 from rct_tflite.planning.error_width import told as errors_told
 from rct_tflite.planning.options import StepRequest
+from rct_tflite.planning.recomputation import AUTO
+from rct_tflite.planning.recomputation import told as again_told
 from rct_tflite.planning.selection import told
 from rct_tflite.spec.training_plan import Loss
 
@@ -43,6 +45,14 @@ from rct_tflite.spec.training_plan import Loss
     show_default=True,
     help="Bit-width of the errors of the backward pass; 16 take twice their RAM. The export says which to take.",
 )
+@click.option(
+    "--recompute",
+    default=AUTO,
+    show_default=True,
+    metavar="WHICH",
+    help="Activations that are computed again in the backward pass in place of being kept: none; auto: where the plan "
+    "would not fit otherwise; N%: for the smallest RAM within N % more instructions of a training step.",
+)
 @click.option("--labels", help="Names of the classes, with commas; they travel in the .tflite.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @json_option
@@ -57,6 +67,7 @@ def command(
     loss: str | None,
     data: Path | None,
     error_bits: str,
+    recompute: str,
     labels: str | None,
     force: bool,
     as_json: bool,
@@ -92,6 +103,7 @@ def command(
         int(error_bits),
         adaptation,
         update.weight_bits,
+        recompute,
     )
     result = export_model(model, target, out, options)
     if as_json:
@@ -101,7 +113,7 @@ def command(
 
 
 def _as_json(result: Export) -> dict[str, object]:
-    need = result.need
+    need, again = result.need, result.recomputation
     return {
         "folder": str(result.folder),
         "target": result.target.name,
@@ -112,6 +124,14 @@ def _as_json(result: Export) -> dict[str, object]:
         "loss": str(result.plan.loss),
         "adaptation": None if result.plan.adaptation is None else dataclasses.asdict(result.plan.adaptation),
         "errors": None if result.errors is None else dataclasses.asdict(result.errors),
+        "recomputation": None
+        if again is None
+        else {
+            "ops": list(again.plan.recomputed),
+            "arena_bytes_if_kept": again.kept_bytes,
+            "instructions_estimate": again.instructions,
+            "share_of_step": again.share,
+        },
         "bits": {op.name: result.graph.bits_of(op) for op in result.graph.ops if op.has_weights},
         "ram_bytes": {
             "arena": need.arena,
@@ -152,6 +172,8 @@ def _print(result: Export) -> None:
         )
     if result.errors is not None:
         click.echo(f"  errors    {errors_told(result.errors)}")
+    if result.recomputation is not None:
+        click.echo(f"  again     {again_told(result.recomputation)}")
     click.echo(
         f"  RAM       {need.ram} of {result.target.ram.size} B: arena {need.arena}, parameters {need.parameters}, "
         f"state {need.state}, {extras}stack {need.stack}, application {need.application}"

@@ -27,10 +27,9 @@ def command(model: Path, as_json: bool) -> None:
     rows = [_row(graph, op) for op in graph.ops]
     training = graph.training
     if as_json:
-        source = graph.tensors[graph.input]
         print_json(
             {
-                "input": {"shape": list(source.shape), "scale": source.scale, "zero_point": source.zero_point},
+                "input": _input(graph),
                 "ops": rows,
                 "learning_rate": training.learning_rate,
                 "rounding": training.rounding,
@@ -39,6 +38,14 @@ def command(model: Path, as_json: bool) -> None:
         )
         return
     _print(graph, rows)
+
+
+def _input(graph: Graph) -> dict[str, object]:
+    source = graph.tensors[graph.input]
+    shape: dict[str, object] = {"shape": list(source.shape)}
+    if graph.takes_ids:
+        return {**shape, "ids": graph.id_limit}
+    return {**shape, "scale": source.scale, "zero_point": source.zero_point}
 
 
 def _row(graph: Graph, op: Op) -> dict[str, object]:
@@ -71,7 +78,10 @@ def _row(graph: Graph, op: Op) -> dict[str, object]:
 def _print(graph: Graph, rows: list[dict[str, object]]) -> None:
     source = graph.tensors[graph.input]
     shape = "x".join(map(str, source.shape[1:]))
-    click.echo(f"{graph.name}: input int8 {shape}, scale {source.scale:.6g}, zero point {source.zero_point}")
+    told = f"ids {shape}, each below {graph.id_limit}"
+    if not graph.takes_ids:
+        told = f"int8 {shape}, scale {source.scale:.6g}, zero point {source.zero_point}"
+    click.echo(f"{graph.name}: input {told}")
     click.echo(f"  {'op':<20} {'kind':<17} {'output':<12} {'weights':>8} {'bits':>5} {'bytes':>7}  learns")
     before = "input"
     for row in rows:

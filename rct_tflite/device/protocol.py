@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import DeviceError
+from rct_tflite.spec.graph import Inputs
 
 FRAME_VERSION = 1
 RESPONSE_BIT = 0x80
@@ -115,19 +116,24 @@ class LayerWidth:
         return tuple(cls(*values) for values in _WIDTH.iter_unpack(payload))
 
 
-def predict(sample: npt.NDArray[np.int8]) -> Request:
-    """Asks for the logits of one int8 sample of any shape."""
-    return Request(Command.PREDICT, sample.tobytes())
+def sample_bytes(sample: Inputs) -> bytes:
+    """Returns a sample of any shape as it travels: int8 as it is, int32 ids in 16 bits."""
+    return sample.astype("<u2").tobytes() if sample.dtype == np.int32 else sample.tobytes()
 
 
-def learn(sample: npt.NDArray[np.int8], label: int) -> Request:
-    """Asks to learn from one int8 sample of any shape."""
-    return Request(Command.LEARN, struct.pack("<H", label) + sample.tobytes())
+def predict(sample: Inputs) -> Request:
+    """Asks for the logits of one sample."""
+    return Request(Command.PREDICT, sample_bytes(sample))
 
 
-def learn_target(sample: npt.NDArray[np.int8], target: npt.NDArray[np.int8]) -> Request:
-    """Asks to learn from one int8 sample towards an int8 target, both of any shape."""
-    return Request(Command.LEARN_TARGET, target.tobytes() + sample.tobytes())
+def learn(sample: Inputs, label: int) -> Request:
+    """Asks to learn from one sample."""
+    return Request(Command.LEARN, struct.pack("<H", label) + sample_bytes(sample))
+
+
+def learn_target(sample: Inputs, target: npt.NDArray[np.int8]) -> Request:
+    """Asks to learn from one sample towards an int8 target of any shape."""
+    return Request(Command.LEARN_TARGET, target.tobytes() + sample_bytes(sample))
 
 
 def decode_responses(stream: bytes) -> Iterator[Response]:

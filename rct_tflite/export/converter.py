@@ -54,8 +54,8 @@ def convert(network: TrainedNetwork) -> bytes:
 
 def _run_converter(module: "_Forward") -> bytes:
     # The converter lists inputs in any order; their names, in the signature, say which is which.
-    shapes = [tf.TensorSpec((1, *shape), tf.float32, f"input_{i:06}") for i, shape in enumerate(module.input_shapes)]
-    function = tf.function(module.forward).get_concrete_function(*shapes)
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, f"input_{i:06}") for i, spec in enumerate(module.inputs)]
+    function = tf.function(module.forward).get_concrete_function(*specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = tf.int8
@@ -74,13 +74,26 @@ class _Forward(tf.Module):
         self.places = [place for place, layer in enumerate(network.layers) if layer.weights is not None]
         self.layers = [network.layers[place] for place in self.places]
         sources = [network.sources(place)[0] for place in self.places]
-        self.input_shapes = [network.shape(source) for source in sources]
+        self.inputs = [
+            tf.TensorSpec((1, *network.shape(source)), tf.int32 if layer.kind is OpKind.GATHER else tf.float32)
+            for source, layer in zip(sources, self.layers, strict=True)
+        ]
         self.grids = [network.quantization(source) for source in sources]
 
     def forward(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
         return [
-            _apply(layer, _fake_quant(x, grid)) for layer, x, grid in zip(self.layers, inputs, self.grids, strict=True)
+            _look_up(layer, x) if layer.kind is OpKind.GATHER else _apply(layer, _fake_quant(x, grid))
+            for layer, x, grid in zip(self.layers, inputs, self.grids, strict=True)
         ]
+
+
+def _look_up(layer: TrainedLayer, ids: tf.Tensor) -> tf.Tensor:
+    """Returns the rows of a table, on the grid of the table."""
+    weights = layer.weights
+    assert weights is not None
+    limit = _TOP * float(weights.scales[0])
+    rows = tf.gather(_fake_quant_weights(weights, weights.integers), ids)
+    return tf.quantization.fake_quant_with_min_max_args(rows, -limit, limit, EXPORT_BITS, narrow_range=True)
 
 
 def _apply(layer: TrainedLayer, x: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import DataError, ModelFileError, OutputFolderError
-from rct_tflite.spec.graph import Graph, OpKind, Tensor
+from rct_tflite.spec.graph import Graph, Inputs, OpKind, Tensor
 from rct_tflite.spec.templates import templates_folder
 from rct_tflite.tflite.flatfile import Span
 from rct_tflite.tflite.oracle import ArenaUse, arena_use, run_micro
@@ -39,6 +39,7 @@ _METHODS = {
     OpKind.CONV_2D: "AddConv2D",
     OpKind.DEPTHWISE_CONV_2D: "AddDepthwiseConv2D",
     OpKind.FULLY_CONNECTED: "AddFullyConnected",
+    OpKind.GATHER: "AddGather",
     OpKind.HARD_SWISH: "AddHardSwish",
     OpKind.LEAKY_RELU: "AddLeakyRelu",
     OpKind.LOGISTIC: "AddLogistic",
@@ -94,14 +95,14 @@ class MicroArtifacts:
     test_vectors: int
 
 
-def write_micro_artifacts(folder: Path, graph: Graph, model: bytes, samples: npt.NDArray[np.int8]) -> MicroArtifacts:
+def write_micro_artifacts(folder: Path, graph: Graph, model: bytes, samples: Inputs) -> MicroArtifacts:
     """Writes the folder; equal arguments give equal bytes.
 
     Args:
         folder: Made if needed. It may hold an earlier result of the same network, nothing else.
         graph: What `read_graph()` read from `model`; its name names the files.
         model: The `.tflite`.
-        samples: int8, (samples, ...) in the input's shape. The first four become test vectors.
+        samples: int8, or int32 ids, (samples, ...) in the input's shape. The first four become test vectors.
 
     Returns:
         What was written, with the measured arena.
@@ -122,7 +123,7 @@ def write_micro_artifacts(folder: Path, graph: Graph, model: bytes, samples: npt
         "name": name,
         "prefix": name.upper(),
         **_model_values(graph, model),
-        **_tensor_values("input", graph.tensors[graph.input]),
+        **_input_values(graph),
         **_tensor_values("output", graph.tensors[graph.output]),
         **_arena_values(arena, arena_bytes),
         **_vector_values(vectors, outputs),
@@ -204,6 +205,18 @@ def _layer_values(graph: Graph, place: WeightPlace) -> dict[str, Any]:
     }
 
 
+def _input_values(graph: Graph) -> dict[str, Any]:
+    """Returns what is said of the input: int8 with a scale, or ids of 32 bits without."""
+    tensor = graph.tensors[graph.input]
+    if not graph.takes_ids:
+        values, ids = _tensor_values("input", tensor), 0
+    else:
+        values, ids = {"input_shape": str(tensor.shape), "input_bytes": 4 * tensor.size}, graph.id_limit
+    ctype, member, kind = ("int32_t", "i32", "kTfLiteInt32") if ids else ("int8_t", "int8", "kTfLiteInt8")
+    fields = {"input_ctype": ctype, "input_member": member, "input_type": kind}
+    return {**values, **fields, "input_count": tensor.size, "input_ids": ids}
+
+
 def _tensor_values(role: str, tensor: Tensor) -> dict[str, Any]:
     assert tensor.quantization is not None
     scale = tensor.quantization.scales[0]
@@ -226,7 +239,7 @@ def _arena_values(arena: ArenaUse, arena_bytes: int) -> dict[str, Any]:
     }
 
 
-def _vector_values(inputs: npt.NDArray[np.int8], outputs: npt.NDArray[np.int8]) -> dict[str, Any]:
+def _vector_values(inputs: Inputs, outputs: npt.NDArray[np.int8]) -> dict[str, Any]:
     return {
         "vectors": len(inputs),
         "vector_inputs": [_rows(map(str, sample.ravel().tolist()), _INTEGERS_A_ROW, 8) for sample in inputs],

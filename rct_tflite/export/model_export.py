@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from rct_tflite.errors import DataError, ModelFileError
 from rct_tflite.export.micro_artifacts import MicroArtifacts, write_micro_artifacts
@@ -21,11 +20,12 @@ from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.aid_options import NO_AIDS
-from rct_tflite.spec.graph import Graph, TrainingMetadata
+from rct_tflite.spec.graph import Graph, Inputs, TrainingMetadata
 from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target, target_path
@@ -55,6 +55,7 @@ class ExportOptions:
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
         weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
+        recompute: Which activations the backward pass computes again, as `choose_recomputation()` reads it.
     """
 
     train: str = "all"
@@ -69,6 +70,7 @@ class ExportOptions:
     error_bits: int = 8
     adaptation: AdaptationOptions | None = None
     weight_bits: str | None = None
+    recompute: str = AUTO
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ class Export:
     """What was written.
 
     `inference` is what the network needs where nothing learns; `search` is None where the user said what learns,
-    `errors` where nothing does.
+    `errors` where nothing does, `recomputation` where everything that the backward pass reads is kept.
     """
 
     folder: Path
@@ -87,6 +89,7 @@ class Export:
     inference: MemoryNeed
     search: Search | None
     errors: ErrorWidths | None
+    recomputation: Recomputation | None
     target: Target
     micro: MicroArtifacts
 
@@ -114,6 +117,8 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
+        recomputation = _recomputation(graph, plan, target, options.recompute)
+        plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
         need = check_fit(graph, memory, target)
         nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
@@ -134,6 +139,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             adaptation=plan.adaptation,
             search=None if search is None else search_record(search),
             error_bits=plan.error_bits,
+            recomputed=plan.recomputed,
         ).write(folder)
         write_firmware(folder, graph, plan, memory, target, golden)
         (folder / MICRO_FOLDER).mkdir()
@@ -142,7 +148,16 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
             folder / MICRO_FOLDER, read_graph(inference_file, graph.name), inference_file, golden
         )
         errors = _error_widths(graph, plan, options) if plan.trained else None
-    return Export(out, graph, plan, memory, need, inference, search, errors, target, micro)
+    return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
+
+
+def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str) -> Recomputation | None:
+    beside = memory_need(graph, plan_memory(graph, plan), target)
+
+    def fits(arena: int) -> bool:
+        return dataclasses.replace(beside, arena=arena).ram <= target.ram.size
+
+    return choose_recomputation(graph, plan, request, fits)
 
 
 def _choose(
@@ -208,8 +223,7 @@ def _error_widths(graph: Graph, plan: TrainingPlan, options: ExportOptions) -> E
     return compare_error_widths(graph, plain, samples.inputs, wanted)
 
 
-def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> npt.NDArray[np.int8]:
+def _golden_inputs(graph: Graph, data: Path | None, loss: Loss) -> Inputs:
     if data is not None:
         return read_samples(data, graph, loss).inputs[:GOLDEN_VECTORS]
-    shape = (GOLDEN_VECTORS, *graph.tensors[graph.input].shape[1:])
-    return np.random.default_rng(GOLDEN_SEED).integers(-128, 128, shape, np.int8)
+    return graph.random_inputs(GOLDEN_VECTORS, np.random.default_rng(GOLDEN_SEED))

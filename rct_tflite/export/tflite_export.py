@@ -37,7 +37,9 @@ def check_equal(graph: Graph, network: TrainedNetwork) -> None:
     Raises:
         ModelFileError: With all that differs.
     """
-    differences = _tensor_differences(graph.tensors[graph.input], network.input_shape, network.input)
+    differences = _tensor_differences(
+        graph.tensors[graph.input], network.input_shape, None if network.takes_ids else network.input
+    )
     if len(graph.ops) != len(network.layers):
         differences.append(f"{len(graph.ops)} ops for {len(network.layers)} layers")
     places = {graph.input: INPUT} | {op.output: place for place, op in enumerate(graph.ops)}
@@ -59,17 +61,17 @@ def _differences(graph: Graph, op: Op, layer: TrainedLayer, source: AffineQuanti
     if (op.name, op.kind, op.options) != (layer.name, layer.kind, layer.options):
         found.append(f"op {op.name!r} is {op.kind.name} with {op.options}, not {layer.kind.name} with {layer.options}")
     found += _tensor_differences(graph.tensors[op.output], layer.output_shape, layer.output)
-    if layer.weights is None or len(op.inputs) != 3:
+    if layer.weights is None or not op.has_weights:
         return found if op.has_weights == (layer.weights is not None) else [*found, "weights only on one side"]
-    weights, bias = (graph.tensors[index] for index in op.inputs[1:])
+    weights, *biases = (graph.tensors[index] for index in op.inputs[1:])
     scales = layer.weights.scales
     if not np.array_equal(weights.data, layer.weights.integers):  # type: ignore[arg-type]
         found.append("weight integers")
     if not np.array_equal(graph.wide.get(op.name, ()), () if layer.weights.wide is None else layer.weights.wide):
         found.append("weight integers of more than 8 bits")
-    if not np.array_equal(bias.data, bias_integers(layer, source)):  # type: ignore[arg-type]
+    if any(not np.array_equal(bias.data, bias_integers(layer, source)) for bias in biases):  # type: ignore[arg-type]
         found.append("bias integers")
-    for tensor, expected in ((weights, scales), (bias, source.scale * scales)):
+    for tensor, expected in ((weights, scales), *((bias, source.scale * scales) for bias in biases)):
         quantization = tensor.quantization
         if quantization is None or not np.array_equal(quantization.scales.astype(np.float64), expected):
             found.append(f"scales of {tensor.name!r}")
@@ -78,10 +80,13 @@ def _differences(graph: Graph, op: Op, layer: TrainedLayer, source: AffineQuanti
     return found
 
 
-def _tensor_differences(tensor: Tensor, shape: tuple[int, ...], quantization: AffineQuantization) -> list[str]:
+def _tensor_differences(tensor: Tensor, shape: tuple[int, ...], quantization: AffineQuantization | None) -> list[str]:
+    """Compares a tensor with its shape and quantisation; None is that of ids."""
     found = []
     if tensor.shape != (1, *shape):
         found.append(f"shape {tensor.shape} instead of {(1, *shape)}")
+    if quantization is None:
+        return found if tensor.dtype == np.int32 else [*found, f"{tensor.dtype} instead of ids"]
     if (tensor.scale, tensor.zero_point) != (quantization.scale, quantization.zero_point):
         found.append(f"quantisation ({tensor.scale}, {tensor.zero_point}) instead of {quantization}")
     return found

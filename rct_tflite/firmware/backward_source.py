@@ -3,7 +3,7 @@
 import math
 
 from rct_tflite.firmware.adaptation_source import adapts, layer_number
-from rct_tflite.firmware.forward_source import KERNELS
+from rct_tflite.firmware.forward_source import KERNELS, repeated_calls
 from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
@@ -28,11 +28,17 @@ from rct_tflite.spec.quantization import Rounding
 def add_backward(names: Names, source: ModelSource) -> None:
     """Adds the whole backward pass to the source of model.c."""
     graph = names.graph
-    steps = backward_steps(graph, names.plan)
-    read = loss_tensor(graph, names.plan.loss)
+    plan = names.plan
+    steps = backward_steps(graph, plan)
+    read = loss_tensor(graph, plan.loss)
     if read in names.memory.exponents:
         source.backward.append(f"{names.exponent(read)} = backward.exponent;")
+    if names.memory.repeats and plan.adaptation is not None:
+        source.backward.append("rct_bound_op_t bound; /* an op with its present width */")
+    ops = {op.name: op for op in graph.ops}
     for number, step in enumerate(steps, start=len(graph.ops) + 1):
+        for repeated in names.memory.repeats.get(number, ()):
+            source.backward += repeated_calls(names, source, ops[repeated])
         _Backward(names, source, step, number).add()
 
 
@@ -57,7 +63,9 @@ class _Backward:
             self._line(f"backward.exponent = {self._names.exponent(op.output)};")
         self._mask()
         ordered = in_execution_order(self._step, self._names.memory.errors)
-        if not ordered:
+        if op.kind is OpKind.GATHER:
+            self._gather()
+        elif not ordered:
             self._grad_call("NULL")
         changed = False
         for passage in ordered:
@@ -71,7 +79,7 @@ class _Backward:
             self._line(f"rct_apply_mask(MASK_{self._op.output}, {self._count}, {self._error});")
         elif masks_errors(self._op):
             low, high = mask_bounds(self._graph, self._op)
-            output = self._names.operand(self._op.output)
+            output = self._names.kept(self._op.output)
             self._line(f"rct_mask({output}, {self._count}, {low}, {high}, {self._error});")
 
     def _pass(self, passage: Passage) -> None:
@@ -115,7 +123,7 @@ class _Backward:
         elif kind is OpKind.CONCATENATION:
             self._concatenation(passage.position, target)
         elif kind is OpKind.MAX_POOL_2D:
-            source = self._names.operand(self._op.inputs[0])
+            source = self._names.kept(self._op.inputs[0])
             self._line(f"rct_max_pool_2d_grad(&op_{self._name}, {source}, {self._error}, {target});")
         else:
             kernel = {OpKind.MEAN: "rct_mean", OpKind.PAD: "rct_pad"}.get(kind, "rct_average_pool_2d")
@@ -143,7 +151,7 @@ class _Backward:
             sums="SUMS",
             **_dropped(passage.dropped_bits),
         )
-        factor = self._names.operand(other) if multiplies else "NULL"
+        factor = self._names.kept(other) if multiplies else "NULL"
         self._line(f"rct_pair_grad({grad}, {factor}, {self._error}, &backward, {target});")
 
     def _table(self, target: str) -> None:
@@ -152,7 +160,7 @@ class _Backward:
         width = self._names.plan.error_bits
         slopes, bits = slope_table(op.kind, op.options.alpha, self._graph.tensors[op.inputs[0]], slope_bits(width))
         self._source.add_table(f"slopes_{self._name}", f"int{width}_t", f"{op.name}: 2**{bits} * derivative", slopes)
-        source = self._names.operand(op.inputs[0])
+        source = self._names.kept(op.inputs[0])
         self._line(f"rct_table_grad(slopes_{self._name}, {source}, {self._error}, {self._count}, {target});")
 
     def _concatenation(self, position: int, target: str) -> None:
@@ -174,10 +182,23 @@ class _Backward:
             source, target = (f"(int8_t *)(void *){place}" for place in (source, target))
         self._line(f"rct_copy_blocks({blocks}, {source} + {sum(widths[:position])}, {target});")
 
+    def _gather(self) -> None:
+        assert self._step.constants is not None
+        assert self._step.constants.weight_step is not None
+        grad = self._source.add_struct(
+            "rct_gather_grad_t",
+            f"grad_{self._name}",
+            rows=f"ROWS_{self._name.upper()}",
+            step=self._multiplier("weight", self._step.constants.weight_step),
+            stochastic="true" if self._names.plan.rounding is Rounding.STOCHASTIC else "false",
+            sums="SUMS",
+        )
+        self._line(f"rct_gather_grad(&op_{self._name}, {grad}, IDS, {self._error}, &backward);")
+
     def _grad_call(self, target: str) -> None:
         assert self._step.constants is not None
         grad = self._grad(self._step.constants)
-        source = self._names.operand(self._op.inputs[0])
+        source = self._names.kept(self._op.inputs[0])
         parts = [part.op for part in self._names.plan.partial]
         kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
         if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:

@@ -1,6 +1,8 @@
 """The forward half of model.c: tables, structs and calls of every op."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +43,22 @@ def add_forward(names: Names, source: ModelSource, op: Op) -> None:
     Raises:
         UnsupportedLayerError: If a size does not fit the runtime's tables.
     """
-    _Forward(names, source, op).add()
+    _Forward(names, source, op, names.operand).add()
+
+
+def repeated_calls(names: Names, source: ModelSource, op: Op) -> list[str]:
+    """Returns the calls of an op in the backward pass, on what is kept there; its tables are in the source already."""
+    again = replace(source, tables=[], structs=[], reset=[], forward=[])
+    _Forward(names, again, op, names.kept).add()
+    return again.forward
 
 
 class _Forward:
     """One op."""
 
-    def __init__(self, names: Names, source: ModelSource, op: Op) -> None:
+    def __init__(self, names: Names, source: ModelSource, op: Op, place: Callable[[int], str]) -> None:
         self._names = names
+        self._place = place
         self._graph = names.graph
         self._source = source
         self._op = op
@@ -60,9 +70,12 @@ class _Forward:
     def add(self) -> None:
         self._check_sizes()
         kind = self._op.kind
-        operands = [self._names.operand(index) for index in self._op.inputs]
-        output = self._names.operand(self._op.output)
-        if self._op.has_weights:
+        operands = [self._place(index) for index in self._op.inputs]
+        output = self._place(self._op.output)
+        if kind is OpKind.GATHER:
+            self._struct("rct_gather_t", weights=self._weights(), count=self._input.size)
+            self._call("rct_gather", f"&op_{self._name}", "IDS", output)
+        elif self._op.has_weights:
             part = self._names.plan.channels_of(self._op.name, self._output.shape[-1])
             split = "_split" if 0 < len(part) < self._output.shape[-1] else ""
             self._weighted()
@@ -188,15 +201,17 @@ class _Forward:
     def _weights(self) -> str:
         op, name = self._op, self._name
         bits = held_bits(self._graph, self._names.plan, op)
-        weights, bias = self._graph.tensors[op.inputs[1]], self._graph.tensors[op.inputs[2]]
-        assert bias.data is not None
+        weights = self._graph.tensors[op.inputs[1]]
         channels, depth = self._graph.row_shape(op)
         rows = pack_rows(held_rows(self._graph, self._names.plan, op), bits)
         shape = " x ".join(map(str, weights.shape))
         self._source.add_table(f"rows_{name}", "uint8_t", f"{op.name}: weights {shape}, {bits} bits", rows)
-        self._source.add_table(f"bias_{name}", "int32_t", f"{op.name}: biases", bias.data)
-        self._source.add_table(f"multiplier_{name}", "int32_t", f"{op.name}: requantisation", self._c.multiplier)
-        self._source.add_table(f"shift_{name}", "int8_t", f"{op.name}: requantisation", self._c.shift)
+        if op.has_bias:
+            bias = self._graph.tensors[op.inputs[2]].data
+            assert bias is not None
+            self._source.add_table(f"bias_{name}", "int32_t", f"{op.name}: biases", bias)
+            self._source.add_table(f"multiplier_{name}", "int32_t", f"{op.name}: requantisation", self._c.multiplier)
+            self._source.add_table(f"shift_{name}", "int8_t", f"{op.name}: requantisation", self._c.shift)
         where, split = self._parameters(name, channels)
         row = row_bytes(depth, bits)
         return struct_text(
@@ -206,11 +221,11 @@ class _Forward:
     def _parameters(self, name: str, channels: int) -> tuple[tuple[str, str], str]:
         """Returns where rows and biases lie, and what says which rows learn where only some do."""
         plan, op, source = self._names.plan, self._op, self._source
-        rows, bias = f"rows_{name}", f"bias_{name}"
+        rows, bias = f"rows_{name}", f"bias_{name}" if op.has_bias else "NULL"
         learning = plan.channels_of(op.name, channels)
         if adapts(self._names, op):
             return (rows, bias), "NULL"  # those of the export: they are bound to others at each call
-        if op.name in plan.trained:
+        if op.name in plan.trained and op.has_bias:
             bias = f"BIAS_{name.upper()}"
             source.reset.append(f"rct_copy({bias}, bias_{name}, sizeof bias_{name});")
         if not learning:
@@ -259,13 +274,13 @@ class _Forward:
     def _check_sizes(self) -> None:
         sizes = [*self._input.shape, *self._output.shape]
         if self._op.has_weights:
-            depth = self._graph.row_shape(self._op)[1]
-            sizes += [depth, row_bytes(depth, widest_bits(self._graph, self._names.plan, self._op))]
+            channels, depth = self._graph.row_shape(self._op)
+            sizes += [channels, depth, row_bytes(depth, widest_bits(self._graph, self._names.plan, self._op))]
         w = self._c.window
         steps = [w.filter_h, w.filter_w, w.stride_h, w.stride_w] if w else []
         classes = self._input.shape[-1] if self._op.kind is OpKind.SOFTMAX else 0
         for what, largest, limit in (
-            ("axis or row of weights", max(sizes), MAX_SIZE),
+            ("axis, row of weights or number of rows", max(sizes), MAX_SIZE),
             ("window or stride", max(steps, default=0), MAX_WINDOW),
             ("number of classes", classes, MAX_CLASSES),
         ):

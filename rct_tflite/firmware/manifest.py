@@ -42,6 +42,7 @@ class Manifest:
         aids: Beside the step; what is off is not written.
         error_bits: Bit-width of the errors.
         adaptation: How bit-widths follow the training; None where they stay.
+        recomputed: Names of the ops that the backward pass calls again; not written where there are none.
     """
 
     network: str
@@ -56,11 +57,17 @@ class Manifest:
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
     adaptation: Adaptation | None = None
+    recomputed: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`."""
         values = {"format": FORMAT, **asdict(self)}
-        for key, chosen in (("options", options_to_json(self.options)), ("aids", self.aids.to_json())):
+        chosen: Any
+        for key, chosen in (
+            ("options", options_to_json(self.options)),
+            ("aids", self.aids.to_json()),
+            ("recomputed", self.recomputed),
+        ):
             values[key] = chosen
             if not chosen:
                 del values[key]
@@ -100,6 +107,7 @@ def read_project(folder: Path) -> Project:
             manifest.aids,
             manifest.error_bits,
             manifest.adaptation,
+            manifest.recomputed,
         )
         model = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -123,6 +131,8 @@ def read_project(folder: Path) -> Project:
 
 def _fits(plan: TrainingPlan, graph: Graph) -> bool:
     """Whether layers, and channels of each, are those of the graph, in its order and each once."""
+    if plan.recomputed != tuple(op.name for op in graph.ops if op.name in plan.recomputed):
+        return False
     ops = {op.name: op for op in graph.ops if op.has_weights}
     parts = {part.op: part.channels for part in plan.partial}
     if plan.trained != tuple(name for name in ops if name in plan.trained) or len(parts) != len(plan.partial):
@@ -149,6 +159,7 @@ def _read_manifest(path: Path) -> Manifest:
     if values.get("adaptation") is not None:
         adaptation = values["adaptation"]
         values["adaptation"] = Adaptation(**{**adaptation, "layers": tuple(adaptation["layers"])})
+    values["recomputed"] = tuple(values.get("recomputed", ()))
     manifest = Manifest(**values)
     if not 0.0 < learning_rate < math.inf or not isinstance(manifest.network, str):
         raise ValueError(f"network {manifest.network!r}, learning rate {learning_rate}")

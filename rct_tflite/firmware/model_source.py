@@ -1,8 +1,5 @@
 """Turns a graph, what learns in it and its memory plan into the generated model.c."""
 
-import numpy as np
-import numpy.typing as npt
-
 from rct_tflite.firmware.adaptation_source import add_adaptation
 from rct_tflite.firmware.backward_source import add_backward
 from rct_tflite.firmware.forward_source import add_forward
@@ -14,7 +11,7 @@ from rct_tflite.reference.constants import mask_bounds
 from rct_tflite.reference.losses import LossConstants, loss_constants, loss_tensor
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.random import DEFAULT_SEED
-from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.graph import Graph, Inputs
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
 
 RUNTIME_VERSION = 2
@@ -27,16 +24,14 @@ _LOSS_KERNELS = {
 """The others look at the difference between output and target."""
 
 
-def model_source(
-    graph: Graph, plan: TrainingPlan, memory: MemoryPlan, golden_inputs: npt.NDArray[np.int8]
-) -> ModelSource:
+def model_source(graph: Graph, plan: TrainingPlan, memory: MemoryPlan, golden_inputs: Inputs) -> ModelSource:
     """Describes model.c.
 
     Args:
         graph: The network.
         plan: What learns.
         memory: Where everything lies.
-        golden_inputs: int8 (n, *input shape without batch); their outputs are the reference's.
+        golden_inputs: int8, or int32 ids, (n, *input shape without batch); their outputs are the reference's.
 
     Raises:
         UnsupportedLayerError: If a size does not fit the runtime's tables.
@@ -51,7 +46,8 @@ def model_source(
         gains=max(len(memory.gains), 1),
         exponents=len(memory.exponents),
         error_bits=plan.error_bits,
-        input_bytes=graph.tensors[graph.input].size,
+        input_bytes=graph.input_bytes,
+        input_count=graph.tensors[graph.input].size,
         classes=graph.tensors[graph.output].size,
         trace_bytes=sum(graph.tensors[op.output].size for op in graph.ops),
         golden_count=len(golden_inputs),
@@ -63,6 +59,9 @@ def model_source(
         target="" if plan.loss.takes_class else "TARGET",
         places=places_of(names),
     )
+    if graph.takes_ids:
+        source.includes += ["rct_gather.h", "rct_input.h"]
+        source.ids = f"rct_ids_are_sound(IDS, {source.input_count}, {graph.id_limit})"
     for op in graph.ops:
         add_forward(names, source, op)
         output, size = names.operand(op.output), graph.tensors[op.output].size
@@ -79,7 +78,8 @@ def model_source(
         source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
         source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
         add_aids(names, source)
-    source.add_table("golden_inputs", "int8_t", "samples of the self-test", golden_inputs)
+    ctype = "uint16_t" if graph.takes_ids else "int8_t"
+    source.add_table("golden_inputs", ctype, "samples of the self-test", golden_inputs)
     outputs = ReferenceNetwork(graph).run(golden_inputs)
     source.add_table("golden_outputs", "int8_t", "what TFLite-Micro answers to them", outputs)
     return source

@@ -11,10 +11,11 @@ from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.packing import holds_wide_weights
 from rct_tflite.reference.rates import clip_constants, rate_limits
 from rct_tflite.spec.aid_options import NO_AIDS
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph, Op, OpKind
 from rct_tflite.spec.training_plan import TrainingPlan
 
 _AIDS = ("rct_aids.h", "clear.h", "evaluation.c", "replay.c")
+_GATHER = ("rct_gather.h", "gather.c")
 _HELD = (
     "rct_held.h",
     "blocks.h",
@@ -42,7 +43,7 @@ def copy_options(source: Path, runtime: Path, graph: Graph, plan: TrainingPlan) 
         graph: The network.
         plan: Says which.
     """
-    for name in (*_files(plan), *(_WIDE if holds_wide_weights(graph, plan) else ())):
+    for name in (*_files(graph, plan), *(_WIDE if holds_wide_weights(graph, plan) else ())):
         folder = runtime if name.startswith("rct_") else runtime / "kernels"
         shutil.copyfile(source / name, folder / name)
     if plan.options.holds_gradients:
@@ -51,8 +52,14 @@ def copy_options(source: Path, runtime: Path, graph: Graph, plan: TrainingPlan) 
             unused.unlink()
 
 
-def _files(plan: TrainingPlan) -> tuple[str, ...]:
-    options, files = plan.options, []
+def _files(graph: Graph, plan: TrainingPlan) -> tuple[str, ...]:
+    options = plan.options
+    files: list[str] = []
+    tables = [op.name for op in graph.ops if op.kind is OpKind.GATHER]
+    if tables:
+        files += _GATHER
+    if set(tables) & set(plan.trained):
+        files += ["gather_grad.c", *(["gather_grad_16.c"] if plan.error_bits == 16 else [])]
     if options.has_factor(plan.loss.takes_class) or options.class_weights:
         files += [name for name in _RATES if name != "rates.c" or options.schedule is not None]
         files += ["scale_error_16.c"] if plan.error_bits == 16 else []
@@ -63,9 +70,13 @@ def _files(plan: TrainingPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(files))
 
 
-def option_macros(plan: TrainingPlan) -> tuple[tuple[str, int], ...]:
-    """Returns (macro, 0 or 1): which options the application can command."""
-    return ("RCT_HAS_RATES", int(plan.options.schedule is not None)), ("RCT_HAS_AIDS", int(plan.aids != NO_AIDS))
+def option_macros(graph: Graph, plan: TrainingPlan) -> tuple[tuple[str, int], ...]:
+    """Returns (macro, 0 or 1): which options the application can command, and whether it sends ids."""
+    return (
+        ("RCT_HAS_RATES", int(plan.options.schedule is not None)),
+        ("RCT_HAS_AIDS", int(plan.aids != NO_AIDS)),
+        ("RCT_HAS_IDS", int(graph.takes_ids)),
+    )
 
 
 def add_error_scaling(names: Names, source: ModelSource) -> None:
@@ -190,7 +201,7 @@ def add_aids(names: Names, source: ModelSource) -> None:
         fields["best"] = "best_parameters"
         source.variables.append(f"static uint8_t best_parameters[{names.memory.parameter_bytes}];")
     if aids.replay_slots:
-        slots, size = aids.replay_slots, graph.tensors[graph.input].size
+        slots, size = aids.replay_slots, graph.input_bytes
         source.variables += [
             f"static int8_t replay_samples[{slots * size}];",
             f"static uint16_t replay_labels[{slots}];",

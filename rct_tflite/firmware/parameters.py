@@ -62,7 +62,7 @@ def _decode(
         if slot.channels:
             learnt = data[slot.rows : slot.rows + size].reshape(len(slot.channels), -1)
             rows[list(slot.channels)] = unpack_rows(learnt, depth, bits)
-        bias = data[slot.bias : slot.bias + 4 * channels].view("<i4").astype(np.int32)
+        bias = data[slot.bias : slot.bias + (4 * channels if op.has_bias else 0)].view("<i4").astype(np.int32)
         result.append((op, bits, rows, bias))
     return result
 

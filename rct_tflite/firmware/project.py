@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path
 
 import jinja2
-import numpy as np
-import numpy.typing as npt
 
 from rct_tflite.emulator.qemu import MACHINES
 from rct_tflite.errors import TargetError
@@ -14,7 +12,7 @@ from rct_tflite.firmware.model_source import model_source
 from rct_tflite.firmware.option_source import copy_options, option_macros
 from rct_tflite.firmware.toolchain import CORES
 from rct_tflite.planning.memory import MemoryPlan
-from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.graph import Graph, Inputs
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.templates import templates_folder
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -26,7 +24,12 @@ RISCV = "riscv"
 
 
 def write_firmware(
-    folder: Path, graph: Graph, plan: TrainingPlan, memory: MemoryPlan, target: Target, golden: npt.NDArray[np.int8]
+    folder: Path,
+    graph: Graph,
+    plan: TrainingPlan,
+    memory: MemoryPlan,
+    target: Target,
+    golden: Inputs,
 ) -> Path:
     """Writes everything that a C compiler needs into `folder/firmware`.
 
@@ -38,7 +41,7 @@ def write_firmware(
         plan: What learns.
         memory: The memory plan of both.
         target: Sizes of memory and stack.
-        golden: int8 (n, *input shape without batch), inputs of the self-test.
+        golden: int8, or int32 ids, (n, *input shape without batch), inputs of the self-test.
 
     Returns:
         The new folder. The same arguments give the same bytes.
@@ -49,7 +52,7 @@ def write_firmware(
         copy_contents(templates / part, firmware / part)
     copy_options(templates / "runtime" / "options", firmware / "runtime", graph, plan)
     options = firmware / "runtime" / "rct_options.h"
-    render(templates / "glue" / "rct_options.h.j2", options, options=option_macros(plan))
+    render(templates / "glue" / "rct_options.h.j2", options, options=option_macros(graph, plan))
     for name in ("CMakeLists.txt", "README.md"):
         (firmware / "app" / name).rename(firmware / name)
     (firmware / "model").mkdir()

@@ -191,9 +191,8 @@ def _save(path: Path, model: bytes) -> None:
 
 def random_samples(project: Project) -> Samples:
     """Returns a few labelled samples of noise: instructions hardly depend on what a sample shows."""
-    tensor = project.graph.tensors[project.graph.input]
     random = np.random.default_rng(RANDOM_SEED)
-    inputs = random.integers(-128, 128, (MEASURED_SAMPLES, *tensor.shape[1:]), np.int8)
+    inputs = project.graph.random_inputs(MEASURED_SAMPLES, random)
     outputs = project.graph.tensors[project.graph.output].size
     if project.plan.loss.takes_class:
         return Samples(inputs, random.integers(0, outputs, MEASURED_SAMPLES))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import DataError
-from rct_tflite.spec.graph import Graph
+from rct_tflite.spec.graph import Graph, Inputs
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
 from rct_tflite.spec.training_plan import Loss
 
@@ -22,12 +22,12 @@ class Samples:
     """Quantised samples.
 
     Attributes:
-        inputs: int8 (n, *input shape without batch).
+        inputs: int8, or int32 where the network takes ids, (n, *input shape without batch).
         labels: int64 (n,), or None where the file has none, or the loss takes targets.
         targets: int8 (n, outputs) in the format that the loss takes, or None.
     """
 
-    inputs: npt.NDArray[np.int8]
+    inputs: Inputs
     labels: npt.NDArray[np.int64] | None
     targets: npt.NDArray[np.int8] | None = None
 
@@ -65,25 +65,26 @@ class Samples:
 
 
 def read_samples(path: Path, graph: Graph, loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY) -> Samples:
-    """Reads samples and brings them to int8.
+    """Reads samples and brings them to int8; ids stay what they are.
 
     Args:
         path: `.npz` with `x` (n, *input shape) and, for learning and evaluation, `y`; or `.npy` with x alone.
-            x is in the user's units: the network sees `x * input_scale + input_offset`. y has the class of each
+            x is in the user's units: the network sees `x * input_scale + input_offset`, or ids. y has the class of each
             sample, (n,), or a target for each output, (n, *output shape), in real numbers. Without y, a network whose
             output is as large as its input learns to repeat it.
         graph: The network.
         loss: Says which.
 
     Raises:
-        DataError: If the file cannot be read, a shape or dtype is wrong, or a value is not finite.
+        DataError: If the file cannot be read, a shape or dtype is wrong, a value is not finite, or an id out of range.
     """
     values, wanted = _load(path)
     inputs = quantize_inputs(values, graph)
     if loss.takes_class:
         return Samples(inputs, None if wanted is None else check_labels(wanted, len(values), graph))
     output = graph.tensors[graph.output]
-    if wanted is None and output.size == graph.tensors[graph.input].size and loss is not Loss.SIGMOID_CROSS_ENTROPY:
+    repeats = output.size == graph.tensors[graph.input].size and not graph.takes_ids
+    if wanted is None and repeats and loss is not Loss.SIGMOID_CROSS_ENTROPY:
         wanted = values.astype(np.float64) * graph.training.input_scale + graph.training.input_offset
     return Samples(inputs, None, None if wanted is None else quantize_targets(wanted, len(values), graph, loss))
 
@@ -109,18 +110,18 @@ def quantize_targets(wanted: npt.NDArray[np.generic], count: int, graph: Graph, 
     return np.clip(integers, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.int8)
 
 
-def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArray[np.int8]:
+def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> Inputs:
     """Quantises samples in the user's units.
 
     Args:
-        values: Numbers (n, *input shape without batch).
+        values: Numbers (n, *input shape without batch), or integers where the network takes ids.
         graph: The network.
 
     Returns:
-        int8 of the same shape; values outside the range of the input saturate.
+        int8 of the same shape, where values outside the range of the input saturate; ids as int32.
 
     Raises:
-        DataError: If the shape or dtype is wrong, there is no sample, or a value is not finite.
+        DataError: If the shape or dtype is wrong, there is no sample, a value is not finite, or an id out of range.
     """
     tensor = graph.tensors[graph.input]
     expected = tensor.shape[1:]
@@ -129,6 +130,8 @@ def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArra
             f"The samples have the wrong shape. Expected (n, {', '.join(map(str, expected))}) with n of at least 1. "
             f"Received: {values.shape}."
         )
+    if graph.takes_ids:
+        return _ids(values, graph)
     if values.dtype.kind not in _REAL:
         raise DataError(
             f"The samples are not real numbers. Expected a dtype such as float32 or uint8. Received: {values.dtype}. "
@@ -144,6 +147,16 @@ def quantize_inputs(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArra
         )
     integers = np.round(real / tensor.scale) + tensor.zero_point
     return np.clip(integers, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.int8)
+
+
+def _ids(values: npt.NDArray[np.generic], graph: Graph) -> npt.NDArray[np.int32]:
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(
+            f"The network takes ids, the numbers of rows of its table. Expected integers from 0 to "
+            f"{graph.id_limit - 1}. Received: {values.dtype}. Convert them with x.astype('int32')."
+        )
+    graph.check_ids(values)
+    return values.astype(np.int32)
 
 
 def check_labels(labels: npt.NDArray[np.generic], count: int, graph: Graph) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ from rct_tflite.emulator.finder import Emulator
 from rct_tflite.errors import DeviceError
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.spec.emulation import EmulatedProfile
+from rct_tflite.spec.graph import Inputs
 from rct_tflite.spec.templates import templates_folder
 
 Runner = Callable[[bytes], bytes]
@@ -132,7 +133,7 @@ def lessons_of(samples: Samples) -> list[Request]:
     return [protocol.learn(x, int(y)) for x, y in zip(samples.inputs, samples.labelled(), strict=True)]
 
 
-def layer_trace(runner: Runner, samples: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def layer_trace(runner: Runner, samples: Inputs) -> npt.NDArray[np.int8]:
     """Returns the outputs of all ops, one after the other, int8 (n, trace_bytes), of a build with RCT_TRACE."""
     answers = exchange(runner, [protocol.predict(sample) for sample in samples])
     return _logits(answers, len(samples))

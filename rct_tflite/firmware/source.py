@@ -48,6 +48,7 @@ class ModelSource:
     exponents: int
     error_bits: int
     input_bytes: int
+    input_count: int
     classes: int
     trace_bytes: int
     golden_count: int
@@ -58,6 +59,7 @@ class ModelSource:
     loss_error: str
     target: str
     adapts: bool = False
+    ids: str = ""
     includes: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
     exported: list[Struct] = field(default_factory=list)
@@ -94,6 +96,10 @@ class Names:
         if self.graph.tensors[tensor].data is not None:
             return f"constant_{tensor}"
         return f"ACTIVATION_{self.memory.activations[tensor]}"
+
+    def kept(self, tensor: int) -> str:
+        """Returns the address of a tensor's bytes in the backward pass, which may have computed them again."""
+        return f"AGAIN_{self.memory.again[tensor]}" if tensor in self.memory.again else self.operand(tensor)
 
     def error(self, tensor: int) -> str:
         """Returns the address of the error at a tensor."""
@@ -137,6 +143,8 @@ def places_of(names: Names) -> list[Place]:
         expression, tensor = f"(arena.bytes + {placement.offset})", key.partition(":")[0]
         if kind == "act":
             name, what = f"ACTIVATION_{tensor}", f"activation {graph.tensors[int(tensor)].name}"
+        elif kind == "again":
+            name, what = f"AGAIN_{tensor}", f"activation {graph.tensors[int(tensor)].name}, computed again"
         elif kind == "err":
             name, what = f"ERROR_{names.owner(int(tensor))}", f"error at {graph.tensors[int(tensor)].name}"
         elif kind == "part":
@@ -152,12 +160,16 @@ def places_of(names: Names) -> list[Place]:
             expression = f"((rct_error_t *)(void *){expression})"
         comment = f"{what}: {buffer.size} bytes, steps {buffer.first} to {buffer.last}"
         places.append(Place(name, expression, comment_text(comment)))
+    if graph.takes_ids:
+        places.append(Place("IDS", f"((uint16_t *)(void *){names.operand(graph.input)})", "the input as ids"))
     if names.plan.adaptation is not None:
         return places  # the runtime finds what moves
+    biased = [op.name for op in graph.ops if op.has_bias]
     for slot in names.memory.slots:
         name = names.ops[slot.op].upper()
         rows, bias = f"(parameters.bytes + {slot.rows})", f"(parameters.bytes + {slot.bias})"
         places.append(Place(f"ROWS_{name}", rows, comment_text(f"weights of {slot.op}")))
-        cast = f"((int32_t *)(void *){bias})"
-        places.append(Place(f"BIAS_{name}", cast, comment_text(f"biases of {slot.op}")))
+        if slot.op in biased:
+            cast = f"((int32_t *)(void *){bias})"
+            places.append(Place(f"BIAS_{name}", cast, comment_text(f"biases of {slot.op}")))
     return places

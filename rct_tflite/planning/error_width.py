@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.reference.gradients import ScaledError
 from rct_tflite.reference.trainer import ReferenceTrainer
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph, Inputs, Op
 from rct_tflite.spec.training_plan import ERROR_BITS, TrainingPlan
 
 DEEP = 10
@@ -20,7 +20,6 @@ DEEPEST = 30
 """As many layers below the loss errors of 8 bits were measured to be enough for (tools/gradient_precision.py)."""
 MOST_SAMPLES = 16
 
-Int8Array = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float64]
 
 
@@ -45,7 +44,7 @@ class ErrorWidths:
 def compare_error_widths(
     graph: Graph,
     plan: TrainingPlan,
-    inputs: Int8Array | None = None,
+    inputs: Inputs | None = None,
     wanted: npt.NDArray[np.signedinteger] | None = None,
 ) -> ErrorWidths:
     """Returns what each bit-width of errors takes, and which to take.
@@ -56,7 +55,7 @@ def compare_error_widths(
     Args:
         graph: The network.
         plan: What learns; without the options of its step.
-        inputs: int8 (n, *input shape without batch), of which the first few are taken.
+        inputs: int8, or int32 ids, (n, *input shape without batch), of which the first few are taken.
         wanted: The class of each, (n,), or int8 targets (n, outputs), as the loss takes it.
     """
     plans = {bits: replace(plan, error_bits=bits) for bits in ERROR_BITS}
@@ -91,7 +90,7 @@ def _from_the_loss(graph: Graph, plan: TrainingPlan) -> list[str]:
 
 
 def _cosines(
-    graph: Graph, plans: Mapping[int, TrainingPlan], inputs: Int8Array, wanted: npt.NDArray[np.signedinteger]
+    graph: Graph, plans: Mapping[int, TrainingPlan], inputs: Inputs, wanted: npt.NDArray[np.signedinteger]
 ) -> dict[str, float]:
     probes = [_Probe(graph, plan) for plan in plans.values()]
     found: dict[str, list[float]] = {}
@@ -115,6 +114,6 @@ class _Probe(ReferenceTrainer):
         super().__init__(graph, plan)
         self.seen: dict[str, Floats] = {}
 
-    def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+    def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Keeps the gradient."""
         self.seen[op.name] = self.weight_gradients(op, value, error)[0].astype(np.float64).reshape(-1)

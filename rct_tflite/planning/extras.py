@@ -36,7 +36,7 @@ def extras_of(graph: Graph, plan: TrainingPlan, parameter_bytes: int) -> tuple[E
         plan: Says which options.
         parameter_bytes: Of all that learns.
     """
-    outputs, sample = graph.tensors[graph.output].size, graph.tensors[graph.input].size
+    outputs, sample = graph.tensors[graph.output].size, graph.input_bytes
     aids, extras = plan.aids, []
     if plan.options.schedule is not None:
         extras.append(Extra("learning rate", RATE_BYTES))

@@ -47,7 +47,8 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     for op in graph.ops:
         if op.has_weights:
             channels, depth = graph.row_shape(op)
-            weights += channels * (row_bytes(depth, learning.get(op.name, min(graph.bits_of(op), EXPORT_BITS))) + 4)
+            row = row_bytes(depth, learning.get(op.name, min(graph.bits_of(op), EXPORT_BITS)))
+            weights += channels * (row + (4 if op.has_bias else 0))
     return MemoryNeed(
         arena=memory.arena_bytes,
         parameters=memory.parameter_bytes,

@@ -11,10 +11,9 @@ from rct_tflite.reference.backward import StepMultiplier, backward_steps
 from rct_tflite.reference.constants import scales_of
 from rct_tflite.reference.gradients import ScaledError
 from rct_tflite.reference.trainer import ReferenceTrainer
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph, Inputs, Op
 from rct_tflite.spec.training_plan import TrainingPlan
 
-Int8Array = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float64]
 
 MOST_SAMPLES = 128
@@ -53,7 +52,7 @@ def reachable(graph: Graph, plan: TrainingPlan) -> TrainingPlan:
 
 
 def measure_gains(
-    graph: Graph, plan: TrainingPlan, inputs: Int8Array, wanted: npt.NDArray[np.signedinteger]
+    graph: Graph, plan: TrainingPlan, inputs: Inputs, wanted: npt.NDArray[np.signedinteger]
 ) -> Mapping[str, LayerGain]:
     """Measures with the integer reference what a step on the user's samples promises, layer by layer.
 
@@ -62,7 +61,7 @@ def measure_gains(
     Args:
         graph: The network.
         plan: What may learn, all of it; its learning rate and loss.
-        inputs: int8 (n, *input shape without batch); of many, some that are spread over all are taken.
+        inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
         wanted: The class of each, (n,), or int8 targets (n, outputs), as the loss takes it.
 
     Returns:
@@ -85,17 +84,18 @@ class _Recorder(ReferenceTrainer):
         self._weights = {name: np.zeros(count) for name, count in channels.items()}
         self._biases = dict.fromkeys(channels, 0.0)
 
-    def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+    def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Adds up what the step would gain: the square of the real update, divided by the learning rate."""
         c, graph = self.constants[op.name], self.network.graph
         assert c.weight_step is not None
-        assert c.bias_step is not None
         weights, biases = self.weight_gradients(op, value, error)
         scale = scales_of(graph.tensors[op.inputs[1]])
         rate = self.plan.learning_rate
         weight_factor = _real(c.weight_step, error.exponent) * scale
-        bias_factor = _real(c.bias_step, error.exponent) * scale * graph.tensors[op.inputs[0]].scale
         self._weights[op.name] += (weights.astype(np.float64) ** 2).sum(axis=1) * weight_factor**2 / rate
+        if c.bias_step is None:
+            return
+        bias_factor = _real(c.bias_step, error.exponent) * scale * graph.tensors[op.inputs[0]].scale
         self._biases[op.name] += float((biases**2 * bias_factor**2).sum() / rate)
 
     def mean(self, samples: int) -> dict[str, LayerGain]:

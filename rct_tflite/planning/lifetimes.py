@@ -46,12 +46,24 @@ def moves_nothing(op: Op, passage: Passage) -> bool:
 
 def unpacks_rows(graph: Graph, plan: TrainingPlan, op: Op) -> bool:
     """Whether an op's kernels unpack a row into scratch: those of FULLY_CONNECTED read packed weights in place."""
-    if not op.has_weights or op.kind is OpKind.FULLY_CONNECTED:
+    if not op.has_bias or op.kind is OpKind.FULLY_CONNECTED:
         return False
     narrowest = widest = held_bits(graph, plan, op)
     if plan.adaptation is not None and op.name in plan.adaptation.layers:
         narrowest, widest = plan.adaptation.min_bits, plan.adaptation.max_bits
     return not narrowest == widest == EXPORT_BITS
+
+
+def _computed_again(graph: Graph, plan: TrainingPlan) -> dict[int, int]:
+    """Returns the tensors that a plan computes again, each with the one that owns its bytes: RESHAPE moves nothing."""
+    again: dict[int, int] = {}
+    for op in graph.ops:
+        if op.kind is OpKind.RESHAPE:
+            if op.inputs[0] in again:
+                again[op.output] = again[op.inputs[0]]
+        elif op.name in plan.recomputed:
+            again[op.output] = op.output
+    return again
 
 
 class Lifetimes:
@@ -61,18 +73,28 @@ class Lifetimes:
         graph: The network.
         plan: What learns.
         saves_masks: Whether activations that the backward pass reads only to clear errors are kept as a bit each.
+        steps: `backward_steps()` of both, where they are known.
 
     Attributes:
         steps: The backward pass.
         masks: Tensors of whose activation a bit each is kept.
         activations: Per computed tensor, the tensor under which its bytes are stored: RESHAPE moves nothing, and ops
             work in place over an operand that nothing else reads any more.
+        again: Tensors that the backward pass computes again, and the tensor under which that copy is stored.
+        repeats: The ops that do so, by the step before which they run. They are that step's own op or lie below it:
+            none of them has learnt from this sample yet, so they give the bytes of the forward pass.
         errors: Per tensor with an error, the tensor under which the error is stored.
         exponents: Tensors whose error's exponent must be kept while other ops run, in order of need.
         gains: Names of the gains, in the order of the graph and then of need.
     """
 
-    def __init__(self, graph: Graph, plan: TrainingPlan, saves_masks: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        plan: TrainingPlan,
+        saves_masks: bool = False,
+        steps: tuple[BackwardStep, ...] | None = None,
+    ) -> None:
         self._graph = graph
         self._plan = plan
         self._error_bytes = plan.error_bits // 8
@@ -80,10 +102,13 @@ class Lifetimes:
         self._takes_target = bool(plan.trained) and not plan.loss.takes_class
         self._loss = len(graph.ops)
         self._holds = plan.options.holds_gradients
-        self.steps = backward_steps(graph, plan)
+        self.steps = backward_steps(graph, plan) if steps is None else steps
+        self.again = _computed_again(graph, plan)
         self.masks: frozenset[int] = frozenset()
+        self.repeats: dict[int, tuple[Op, ...]] = {}
         if saves_masks:
             self.masks = self._only_masking()
+        self.repeats = self._all_repeats()
         self._uses = list(self._all_uses())
         self.activations = self._shared_activations()
         self.errors = self._shared_errors()
@@ -100,7 +125,7 @@ class Lifetimes:
             result.append(Buffer("row", row, 0, last))
         if self._plan.adaptation is not None:
             shifts = max(graph.row_shape(op)[0] for op in graph.ops if op.name in self._plan.trained)
-            result.append(Buffer("shifts", shifts, 0, self._loss - 1))
+            result.append(Buffer("shifts", shifts, 0, max(self.repeats, default=self._loss - 1)))
         if self._takes_target:
             result.append(Buffer("target", graph.tensors[graph.output].size, 0, self._loss))
         if self.steps:
@@ -111,8 +136,12 @@ class Lifetimes:
         """Yields (step, tensor) of every read and write of an activation."""
         graph = self._graph
         yield from ((0, graph.input), (self._loss, self._reads), (self._loss, graph.output))
+        if graph.takes_ids and self._plan.trained:
+            yield self._loss, graph.input  # a training step looks again whether they are rows of the table
         for number, op in enumerate(graph.ops):
             yield from ((number, tensor) for tensor in (*graph.sources(op), op.output))
+        for number, ops in self.repeats.items():
+            yield from ((number, tensor) for op in ops for tensor in (*graph.sources(op), op.output))
         for number, step in enumerate(self.steps, start=self._loss + 1):
             op = step.op
             if self._plan.learns_weights(op.name) or op.kind is OpKind.MAX_POOL_2D or op.kind in TABLE_KINDS:
@@ -123,10 +152,33 @@ class Lifetimes:
             if masks_errors(op) and op.output not in self.masks:
                 yield number, op.output
 
+    def _is_copy(self, step: int, tensor: int) -> bool:
+        return step > self._loss and tensor in self.again
+
+    def _all_repeats(self) -> dict[int, tuple[Op, ...]]:
+        """Lists what is computed again: before it is first read, after what it reads and is not kept either."""
+        self.repeats = {}
+        made = {op.output: op for op in self._graph.ops}
+        first: dict[int, int] = {}
+        for step, tensor in sorted(self._all_uses()):
+            wanted = [tensor] if self._is_copy(step, tensor) else []
+            while wanted:
+                number = wanted.pop()
+                if number not in first:
+                    first[number] = step
+                    wanted += [source for source in self._graph.sources(made[number]) if source in self.again]
+        repeats: dict[int, tuple[Op, ...]] = {}
+        for op in self._graph.ops:
+            if op.output in first and op.kind is not OpKind.RESHAPE:
+                step = first[op.output]
+                repeats[step] = (*repeats.get(step, ()), op)
+        return repeats
+
     def _only_masking(self) -> frozenset[int]:
         """Returns the outputs that the backward pass reads for nothing but their bounds."""
-        masking = frozenset(step.op.output for step in self.steps if masks_errors(step.op))
+        masking = frozenset(step.op.output for step in self.steps if masks_errors(step.op)) - self.again.keys()
         self.masks = masking
+        self.repeats = self._all_repeats()
         kept = {tensor for step, tensor in self._all_uses() if step >= self._loss}
         for op in reversed(self._graph.ops):
             if op.kind is OpKind.RESHAPE and op.output in kept:
@@ -136,6 +188,8 @@ class Lifetimes:
     def _shared_activations(self) -> dict[int, int]:
         last_use: dict[int, int] = {}
         for step, tensor in self._uses:
+            if self._is_copy(step, tensor):
+                continue
             last_use[tensor] = max(step, last_use.get(tensor, step))
         owners = {self._graph.input: self._graph.input}
         for number, op in enumerate(self._graph.ops):
@@ -193,13 +247,19 @@ class Lifetimes:
         return weighted + others
 
     def _activation_buffers(self) -> list[Buffer]:
-        spans: dict[int, list[int]] = {}
+        spans: dict[tuple[str, int], list[int]] = {}
         for step, tensor in self._uses:
-            spans.setdefault(self.activations[tensor], []).append(step)
+            place = ("act", self.activations[tensor])
+            if self._is_copy(step, tensor):
+                place = ("again", self.again[tensor])
+            spans.setdefault(place, []).append(step)
         return [
-            Buffer(f"act:{tensor}", self._graph.tensors[tensor].size, min(steps), max(steps))
-            for tensor, steps in spans.items()
+            Buffer(f"{kind}:{tensor}", self._activation_size(tensor), min(steps), max(steps))
+            for (kind, tensor), steps in spans.items()
         ]
+
+    def _activation_size(self, tensor: int) -> int:
+        return self._graph.input_bytes if tensor == self._graph.input else self._graph.tensors[tensor].size
 
     def _mask_buffers(self) -> list[Buffer]:
         """Lists a bit for each element, from the op that makes it to its step backward."""

@@ -1,7 +1,7 @@
 """The arena: every buffer of inference and of a training step, its lifetime and its place."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rct_tflite.planning.extras import Extra, extras_of
 from rct_tflite.planning.lifetimes import Buffer, Lifetimes
@@ -48,6 +48,9 @@ class MemoryPlan:
         exponents: Tensors whose error's exponent is kept in RAM.
         gains: Names of the gains.
         masks: Tensors of whose activation a bit each is kept ("mask:<tensor>").
+        again: Tensors that the backward pass computes again, and the one under whose name that copy is placed
+            ("again:<tensor>").
+        repeats: Names of the ops that do so, by the step before which they run.
         extras: What options of the plan hold beside all that.
         header_bytes: Start of the parameter block, where widths that change are kept; 0 where they stay.
     """
@@ -62,6 +65,8 @@ class MemoryPlan:
     exponents: tuple[int, ...]
     gains: tuple[str, ...]
     masks: frozenset[int] = frozenset()
+    again: Mapping[int, int] = field(default_factory=dict)
+    repeats: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     extras: tuple[Extra, ...] = ()
     header_bytes: int = 0
 
@@ -79,11 +84,12 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
     """Finds all buffers of inference and of a training step, and places them."""
     lifetimes = Lifetimes(graph, plan)
     placements = place(lifetimes.buffers())
-    saving = Lifetimes(graph, plan, saves_masks=True)
+    saving = Lifetimes(graph, plan, saves_masks=True, steps=lifetimes.steps)
     if saving.masks:
         smaller = place(saving.buffers())
         if _end(smaller) < _end(placements):  # else the masks would cost instructions for nothing
             lifetimes, placements = saving, smaller
+    placed = {placement.buffer.name for placement in placements}
     slots, parameter_bytes = parameter_slots(graph, plan)
     return MemoryPlan(
         placements=placements,
@@ -96,6 +102,8 @@ def plan_memory(graph: Graph, plan: TrainingPlan) -> MemoryPlan:
         exponents=tuple(lifetimes.exponents),
         gains=tuple(lifetimes.gains),
         masks=lifetimes.masks,
+        again={tensor: owner for tensor, owner in lifetimes.again.items() if f"again:{owner}" in placed},
+        repeats={step: tuple(op.name for op in ops) for step, ops in lifetimes.repeats.items()},
         extras=extras_of(graph, plan, parameter_bytes),
         header_bytes=header_bytes(plan),
     )
@@ -169,7 +177,7 @@ def slots_at(
             channels, depth = graph.row_shape(op)
             bias = offset + room_bytes(len(learning[op.name]), depth, bits[op.name])
             slots.append(ParameterSlot(op.name, offset, bias, learning[op.name], bits[op.name]))
-            offset = bias + 4 * channels
+            offset = bias + (4 * channels if op.has_bias else 0)
     return tuple(slots), offset
 
 

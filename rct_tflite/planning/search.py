@@ -170,7 +170,7 @@ class _Filler:
     def fill(self, depth: int) -> Candidate:
         """Returns the best set whose deepest layer is number `depth` of those that may learn."""
         names = self._plan.trained[depth:]
-        chosen: Chosen = {names[0]: frozenset()}
+        chosen: Chosen = {names[0]: self._least(names[0])}
         base = self._cost(chosen)
         if base.within(self._limits):
             for item in sorted(self._items(names, chosen, base), key=lambda item: -item.value):
@@ -194,9 +194,8 @@ class _Filler:
         """
         for name in names:
             gain = self._gains[name]
-            biases = {**base, name: frozenset[int]()}
-            price = self._price(cost, self._cost(biases))
-            if name not in base:
+            if name not in base and self._ops[name].has_bias:
+                price = self._price(cost, self._cost({**base, name: frozenset[int]()}))
                 yield _Item(name, (), gain.biases / price)
             order = np.argsort(-gain.weights, kind="stable")
             every = max(len(order) // CHUNKS, 1)
@@ -211,6 +210,10 @@ class _Filler:
                 part = order[start : start + every]
                 value = float(gain.weights[part].mean()) / max(row, SMALLEST)
                 yield _Item(name, tuple(part.tolist()), value)
+
+    def _least(self, name: str) -> frozenset[int]:
+        """Returns the rows that learn where nothing less of an op can: none beside biases, or a table's best."""
+        return frozenset() if self._ops[name].has_bias else frozenset([int(self._gains[name].weights.argmax())])
 
     @staticmethod
     def _shorter(channels: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -276,4 +279,5 @@ class _Filler:
         """Returns the bytes of flash for the multipliers of an op's updates, and for the places of its rows."""
         channels = self._channels(name)
         split = 0 < len(plan.channels_of(name, channels)) < channels
-        return channels * (MULTIPLIER_BYTES + (PLACE_BYTES if split else 0))
+        multipliers = MULTIPLIER_BYTES if self._ops[name].has_bias else 0  # a table has one
+        return channels * (multipliers + (PLACE_BYTES if split else 0))

@@ -83,13 +83,14 @@ def _parts(graph: Graph, train: str, gains: ChannelGains) -> dict[str, tuple[int
     """Returns per op that learns the channels whose weights do."""
     sizes = trainable(graph)
     everything = {name: tuple(range(count)) for name, count in sizes.items()}
+    biased = [op.name for op in graph.ops if op.name in sizes and op.has_bias]
     kind, _, number = train.partition(":")
     if train == "none":
         return {}
     if train == "all" and sizes:
         return everything
-    if train == BIAS and sizes:
-        return dict.fromkeys(sizes, ())
+    if train == BIAS and biased:
+        return dict.fromkeys(biased, ())
     if kind == "last" and number in map(str, range(1, len(sizes) + 1)):
         return dict(list(everything.items())[-int(number) :])
     if train in ("all", BIAS) or kind == "last" or not train:
@@ -99,6 +100,11 @@ def _parts(graph: Graph, train: str, gains: ChannelGains) -> dict[str, tuple[int
         name, what = _split(item.strip(), sizes)
         if name in parts:
             raise RecipeError(f"Layer {name!r} is chosen twice. Received: {train!r}. Name it once.")
+        if what == BIAS and name not in biased:
+            raise RecipeError(
+                f"Layer {name!r} is a table and has no biases. Expected a number or a share of its rows. "
+                f"Received: {what!r}. Write {name}:0.25, or leave it out."
+            )
         parts[name] = _channels(name, what, sizes[name], gains)
     return parts
 

@@ -28,16 +28,18 @@ def step_instructions(graph: Graph, plan: TrainingPlan, steps: tuple[BackwardSte
         plan: What learns.
         steps: `backward_steps()` of both.
     """
-    total = sum(_forward(graph, op) for op in graph.ops)
+    again = dict.fromkeys(plan.recomputed, 2)
+    total = sum(again.get(op.name, 1) * forward_instructions(graph, op) for op in graph.ops)
     density: dict[int, float] = {}
     for step in steps:
         total += _backward(graph, plan, step, density)
     return round(total)
 
 
-def _forward(graph: Graph, op: Op) -> float:
+def forward_instructions(graph: Graph, op: Op) -> float:
+    """Estimates the instructions of one op's forward pass."""
     outputs = graph.tensors[op.output].size
-    if not op.has_weights:
+    if not op.has_bias:
         return 0.0 if op.kind is OpKind.RESHAPE else ELEMENT * outputs
     each = DEPTHWISE if op.kind is OpKind.DEPTHWISE_CONV_2D else FORWARD
     return each * _products(graph, op) + OUTPUT * outputs
@@ -54,6 +56,8 @@ def _backward(graph: Graph, plan: TrainingPlan, step: BackwardStep, density: dic
     if not op.has_weights:
         return 0.0 if op.kind is OpKind.RESHAPE else ERROR * graph.tensors[op.inputs[0]].size
     channels, depth = graph.row_shape(op)
+    if op.kind is OpKind.GATHER:  # as many rows as there are ids at most
+        return (ERROR + UPDATE) * outputs
     learning = len(plan.channels_of(op.name, channels))
     gradient = 0.0 if op.kind is OpKind.FULLY_CONNECTED else learning / channels
     share = gradient + (1.0 if step.passages else 0.0)

@@ -52,7 +52,7 @@ class BackwardConstants:
         guard_bits: Bits that a ratio adds to the error.
         dropped_bits: Bits that an error of 16 bits loses before it is multiplied with weights; 0 with 8 bits.
         weight_step: Multiplier of the weights' gradient; None where the op is frozen.
-        bias_step: Multiplier of the bias' gradient; None where the op is frozen.
+        bias_step: Multiplier of the bias' gradient; None where the op is frozen, or has none.
         bias_limit: Largest magnitude of a bias.
     """
 
@@ -130,8 +130,10 @@ def backward_steps(graph: Graph, plan: TrainingPlan) -> tuple[BackwardStep, ...]
         if op.output not in scales or op.output not in below:
             continue
         scale, constants = scales[op.output], None
-        if op.has_weights:
+        if op.has_bias:
             constants = _weighted_backward(graph, op, plan, scale)
+        elif op.has_weights:
+            constants = _table_backward(graph, op, plan, scale)
         passages = []
         for position, tensor in enumerate(op.inputs):
             if tensor in below:
@@ -203,7 +205,7 @@ def _arrival(there: float | None, arriving: float) -> tuple[Merge | None, int, f
 def _rescales(graph: Graph, op: Op, position: int) -> bool:
     if op.kind in PAIR_KINDS:
         return op.kind is OpKind.MUL or _repetitions(graph, op, position) > 1
-    return op.has_weights
+    return op.has_bias
 
 
 def _repetitions(graph: Graph, op: Op, position: int) -> int:
@@ -277,6 +279,24 @@ def _weighted_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: fl
         bias_step=_step_multiplier(op, rate / (source.scale * scales)) if trained else None,
         bias_limit=bias_limit,
     )
+
+
+def _table_backward(graph: Graph, op: Op, plan: TrainingPlan, error_scale: float) -> BackwardConstants:
+    """Returns the constants of a GATHER that learns."""
+    if plan.options.holds_gradients or plan.adaptation is not None:
+        raise RecipeError(
+            f"Layer '{op.name}' is a table: most of its rows have no gradient in a step. Expected plain training steps "
+            "at its exported bit-width. Received: accumulated gradients, momentum, or bit-widths that follow the "
+            "training. Leave --accumulate, --momentum and --adapt-bits out, or the layer (--train NAME,NAME)."
+        )
+    limit, count = MAX_SUM // largest_error(plan.error_bits), graph.tensors[op.inputs[0]].size
+    if count > limit:
+        raise UnsupportedLayerError(
+            f"Layer '{op.name}' reads too many rows for 32-bit sums. Expected at most {limit} ids. Received: {count}. "
+            "Freeze the layer (--train last:N)."
+        )
+    scales = scales_of(graph.tensors[op.inputs[1]])
+    return BackwardConstants(None, 0, 0, _step_multiplier(op, plan.learning_rate * error_scale / scales), None, 0)
 
 
 def _spare_bits(graph: Graph, op: Op, error_bits: int) -> tuple[int, int]:

@@ -113,7 +113,7 @@ def forward_constants(graph: Graph, op: Op) -> ForwardConstants:
         UnsupportedLayerError: If an accumulator could pass 32 bits.
     """
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if op.has_weights:
+    if op.has_bias:
         _check_accumulators(graph, op)
     fixed = _mean(graph, op) if op.kind is OpKind.MEAN else [quantize_multiplier(r) for r in _real(graph, op)]
     table = None
@@ -177,7 +177,7 @@ def largest_bias(graph: Graph, op: Op) -> int:
 def _real(graph: Graph, op: Op) -> list[float]:
     """Returns the real multipliers of an op's requantisation, computed as TFLite-Micro computes them."""
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if op.has_weights:
+    if op.has_bias:
         scales = scales_of(graph.tensors[op.inputs[1]])
         if isinstance(op.options, FullyConnectedOptions) and scales.size == 1:
             product = np.float32(source.scale) * np.float32(scales[0])

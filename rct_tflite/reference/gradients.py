@@ -10,6 +10,7 @@ from rct_tflite.reference.constants import EXP_TABLE_ONE, Window
 from rct_tflite.reference.kernels import patches, scatter
 from rct_tflite.reference.losses import LossConstants
 from rct_tflite.reference.rounding import log2_q8, round_away, round_shift
+from rct_tflite.spec.graph import Inputs
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
 from rct_tflite.spec.training_plan import Loss
 
@@ -188,6 +189,19 @@ def transpose_conv_weights(errors: IntArray, centred: IntArray, window: Window) 
     seen = patches(errors[None], window, centred.shape[0], centred.shape[1], fill=0)[0]
     gradient = np.tensordot(seen.astype(np.float64), centred.astype(np.float64), ((0, 1), (0, 1)))
     return gradient.transpose(2, 0, 1, 3).reshape(errors.shape[2], -1).astype(np.int64)
+
+
+def table(ids: Inputs, error: IntArray, rows: int) -> IntArray:
+    """Returns the gradient (rows, depth) of a table: to each row that was read the sum of the errors where it was.
+
+    Args:
+        ids: Integers of any shape.
+        error: int64 (*shape of ids, depth).
+        rows: Of the table.
+    """
+    gradient = np.zeros((rows, error.shape[-1]), np.int64)
+    np.add.at(gradient, ids.reshape(-1), error.reshape(-1, error.shape[-1]))
+    return gradient
 
 
 def max_pool_2d(

@@ -1,5 +1,7 @@
 """Runs a graph in integers, layer by layer."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,7 @@ from rct_tflite.spec.graph import (
     TABLE_KINDS,
     ConcatenationOptions,
     Graph,
+    Inputs,
     Op,
     OpKind,
     PadOptions,
@@ -31,7 +34,7 @@ class ReferenceNetwork:
     Attributes:
         weights: Per op with weights, int64 (channels, depth): those of the `.tflite`, or what `hold()` was given.
         bits: Per op with weights, their bit-width.
-        biases: Per op with weights, int64 (channels,).
+        biases: Per op with weights, int64 (channels,), (0,) for a table.
         constants: Forward constants of every op.
     """
 
@@ -43,10 +46,12 @@ class ReferenceNetwork:
         self.biases: dict[str, IntArray] = {}
         for op in graph.ops:
             if op.has_weights:
-                bias = graph.tensors[op.inputs[2]].data
-                assert bias is not None
                 self.hold(op, graph.weight_rows(op), min(graph.bits_of(op), EXPORT_BITS))
-                self.biases[op.name] = bias.reshape(-1).astype(np.int64)
+                self.biases[op.name] = np.zeros(0, np.int64)
+                if op.has_bias:
+                    bias = graph.tensors[op.inputs[2]].data
+                    assert bias is not None
+                    self.biases[op.name] = bias.reshape(-1).astype(np.int64)
 
     def hold(self, op: Op, rows: IntArray, bits: int) -> None:
         """Replaces the weights of an op by others, int64 (channels, depth) of `bits` bits."""
@@ -57,12 +62,12 @@ class ReferenceNetwork:
         weights, bits = self.weights[op.name], self.bits[op.name]
         return narrowed(weights, bits) if bits > EXPORT_BITS else weights
 
-    def run(self, inputs: Int8Array) -> Int8Array:
-        """Returns the output of the last op, int8 (n, ...), for int8 inputs (n, *input shape without batch)."""
+    def run(self, inputs: Inputs) -> Int8Array:
+        """Returns the output of the last op, int8 (n, ...), for inputs (n, *input shape without batch)."""
         return self.layer_outputs(inputs)[-1]
 
-    def layer_outputs(self, inputs: Int8Array) -> list[Int8Array]:
-        """Returns the output of every op, int8 (n, ...), for int8 inputs (n, *input shape without batch).
+    def layer_outputs(self, inputs: Inputs) -> list[Int8Array]:
+        """Returns the output of every op, int8 (n, ...), for inputs (n, *input shape without batch).
 
         Raises:
             DataError: As `values()`.
@@ -70,22 +75,24 @@ class ReferenceNetwork:
         values = self.values(inputs)
         return [values[op.output] for op in self.graph.ops]
 
-    def values(self, inputs: Int8Array) -> dict[int, Int8Array]:
-        """Returns every computed tensor, int8 (n, ...), by its number.
+    def values(self, inputs: Inputs) -> dict[int, Int8Array]:
+        """Returns every computed tensor, int8 (n, ...), by its number, and the input as it is.
 
         Args:
-            inputs: int8 (n, *input shape without batch).
+            inputs: int8, or int32 ids, (n, *input shape without batch).
 
         Raises:
-            DataError: If the inputs have another shape or dtype.
+            DataError: If the inputs have another shape or dtype, or an id is no row of a table.
         """
-        expected = self.graph.tensors[self.graph.input].shape[1:]
-        if inputs.dtype != np.int8 or inputs.shape[1:] != expected:
+        source = self.graph.tensors[self.graph.input]
+        if inputs.dtype != source.dtype or inputs.shape[1:] != source.shape[1:]:
+            what = "Give the ids as integers" if self.graph.takes_ids else "Quantise them with the input's scale"
             raise DataError(
-                f"The network takes int8 samples of shape {expected}. "
-                f"Received: {inputs.dtype} of shape {inputs.shape[1:]}. Quantise them with the input's scale."
+                f"The network takes {source.dtype} samples of shape {source.shape[1:]}. "
+                f"Received: {inputs.dtype} of shape {inputs.shape[1:]}. {what}."
             )
-        values = {self.graph.input: inputs}
+        self.graph.check_ids(inputs)
+        values: dict[int, npt.NDArray[Any]] = {self.graph.input: inputs}
         for op in self.graph.ops:
             output = self._run_op(op, [self._operand(values, index) for index in self._operands(op)])
             values[op.output] = output.reshape(len(inputs), *self.graph.tensors[op.output].shape[1:])
@@ -100,6 +107,8 @@ class ReferenceNetwork:
 
     def _run_op(self, op: Op, operands: list[Int8Array]) -> Int8Array:
         value, c = operands[0], self.constants[op.name]
+        if op.kind is OpKind.GATHER:
+            return self.seen_weights(op)[value].astype(np.int8)
         if op.has_weights:
             return self._run_weighted(op, value)
         if op.kind in PAIR_KINDS:
@@ -153,7 +162,7 @@ class ReferenceNetwork:
             return kernels.multiply(one, other, zero_point, c)
         return kernels.add(one, other, 1 if op.kind is OpKind.ADD else -1, zero_point, c)
 
-    def _centred(self, op: Op, position: int, value: Int8Array) -> IntArray:
+    def _centred(self, op: Op, position: int, value: Inputs) -> IntArray:
         return value.astype(np.int64) - self.graph.tensors[op.inputs[position]].zero_point
 
     def filters(self, op: Op) -> IntArray:
@@ -170,7 +179,7 @@ class ReferenceNetwork:
         _, out_h, out_w, _ = self.graph.tensors[op.output].shape
         return kernels.patches(value.astype(np.int64), window, out_h, out_w, fill)
 
-    def input_rows(self, op: Op, value: Int8Array) -> IntArray:
+    def input_rows(self, op: Op, value: Inputs) -> IntArray:
         """Returns what each weight of a row is multiplied with, zero point taken off.
 
         Args:

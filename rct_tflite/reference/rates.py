@@ -186,7 +186,7 @@ def rate_limits(graph: Graph, plan: TrainingPlan) -> tuple[int, int]:
     at_loss = _steps_at_loss(graph, plan)
     multipliers = [_multipliers(step, low_bits(held_bits(graph, plan, step.op))) for step in at_loss]
     largest = max((real.max() for both in multipliers for real in both), default=0.0)
-    smallest = min((weights.min() for weights, _ in multipliers), default=math.inf)
+    smallest = min((weights.min() for weights, *_ in multipliers), default=math.inf)
     high = LARGEST_MULTIPLIER / (largest * unit) if largest else math.inf
     low = SMALLEST_MULTIPLIER / (smallest * unit)
     if not low <= 1.0 <= high:
@@ -225,12 +225,12 @@ def _steps_at_loss(graph: Graph, plan: TrainingPlan) -> list[BackwardStep]:
     return found
 
 
-def _multipliers(step: BackwardStep, low: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns the real multipliers of the weights, with `low` bits below those of int8, and of the biases."""
+def _multipliers(step: BackwardStep, low: int) -> list[npt.NDArray[np.float64]]:
+    """Returns the real multipliers of the weights, with `low` bits below those of int8, and of the biases, if any."""
     assert step.constants is not None
     assert step.constants.weight_step is not None
-    assert step.constants.bias_step is not None
-    return _real(step.constants.weight_step) * 2.0**low, _real(step.constants.bias_step)
+    biases = [] if step.constants.bias_step is None else [_real(step.constants.bias_step)]
+    return [_real(step.constants.weight_step) * 2.0**low, *biases]
 
 
 def _real(multiplier: StepMultiplier) -> npt.NDArray[np.float64]:

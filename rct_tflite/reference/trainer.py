@@ -28,6 +28,7 @@ from rct_tflite.spec.graph import (
     PAIR_KINDS,
     ConcatenationOptions,
     Graph,
+    Inputs,
     Op,
     OpKind,
     PadOptions,
@@ -70,17 +71,22 @@ class ReferenceTrainer:
         self.constants = {step.op.name: step.constants for step in self._steps if step.constants is not None}
         self._loss_tensor = loss_tensor(graph, plan.loss)
         self._loss = loss_constants(graph, plan.loss)
+        self._rows = {
+            op.name: frozenset(plan.channels_of(op.name, graph.row_shape(op)[0]))
+            for op in graph.ops
+            if op.kind is OpKind.GATHER
+        }
         self.adapter: WidthAdapter | None = None
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
         self.scaling = ErrorScaling(graph, plan)
         self.held = HeldGradients(graph, plan, self.random, self.update)
 
-    def step(self, sample: Int8Array, label: int | Int8Array) -> bool:
+    def step(self, sample: Inputs, label: int | Int8Array) -> bool:
         """Learns from one sample.
 
         Args:
-            sample: int8, the input's shape without batch.
+            sample: int8, or int32 ids, the input's shape without batch.
             label: True class, or a target for each output in the output's int8 format, as the loss takes it.
 
         Returns:
@@ -266,11 +272,13 @@ class ReferenceTrainer:
         windows = self.network.windows(op, value[None], fill=-129)[0]
         return gradients.max_pool_2d(error, windows, window, value.shape, self.plan.error_bits)
 
-    def weight_gradients(self, op: Op, value: Int8Array, error: ScaledError) -> tuple[IntArray, IntArray]:
-        """Returns the integer gradients of weights (channels, depth) and biases (channels,).
+    def weight_gradients(self, op: Op, value: Inputs, error: ScaledError) -> tuple[IntArray, IntArray]:
+        """Returns the integer gradients of weights (channels, depth) and biases (channels,), (0,) of a table.
 
         That of weights has `gradient_bits(op)` fewer fraction bits than the error.
         """
+        if op.kind is OpKind.GATHER:
+            return gradients.table(value, error.values, len(self.network.weights[op.name])), np.zeros(0, np.int64)
         errors = error.values.reshape(-1, error.values.shape[-1])
         bias, dropped = errors.sum(axis=0), self.gradient_bits(op)
         if not dropped:
@@ -280,10 +288,10 @@ class ReferenceTrainer:
         return round_shifts(sums, (dropped - shifts)[:, None]), bias
 
     def gradient_bits(self, op: Op) -> int:
-        """Returns the bits that the gradient of weights drops: those of errors beyond 8, but in FULLY_CONNECTED."""
-        return 0 if op.kind is OpKind.FULLY_CONNECTED else self.plan.error_bits - 8
+        """Returns the bits that the gradient of weights drops: those of wide errors that meet inputs in many places."""
+        return 0 if op.kind in (OpKind.FULLY_CONNECTED, OpKind.GATHER) else self.plan.error_bits - 8
 
-    def _weight_sums(self, op: Op, value: Int8Array, errors: IntArray) -> IntArray:
+    def _weight_sums(self, op: Op, value: Inputs, errors: IntArray) -> IntArray:
         """Returns the sums over all positions of errors (positions, channels) times inputs."""
         centred = value.astype(np.int64) - self.network.graph.tensors[op.inputs[0]].zero_point
         if op.kind is OpKind.TRANSPOSE_CONV:
@@ -298,7 +306,7 @@ class ReferenceTrainer:
         rows = self.network.input_rows(op, value[None])[0]
         return _product(errors.T, rows.reshape(-1, rows.shape[-1]))
 
-    def learn(self, op: Op, value: Int8Array, error: ScaledError) -> None:
+    def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Updates weights and biases of an op in place.
 
         Args:
@@ -306,6 +314,9 @@ class ReferenceTrainer:
             value: Its input, without batch.
             error: At its output, masked.
         """
+        if op.kind is OpKind.GATHER:
+            self._learn_rows_read(op, value, error)
+            return
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
         if self.adapter is not None:
             self.adapter.observe(op, weight_gradient, error.exponent)
@@ -354,6 +365,13 @@ class ReferenceTrainer:
         step = updates(centred * factor, 1, shift, generator_for(self.plan.rounding, self.random))
         row = slice(channel, channel + 1)
         weights[row] = subtract(weights[row], step, top(bits))
+
+    def _learn_rows_read(self, op: Op, ids: Inputs, error: ScaledError) -> None:
+        """Updates the rows of a table that a sample read, each once, in the order of their first reading."""
+        gradient, _ = self.weight_gradients(op, ids, error)
+        for row in dict.fromkeys(ids.reshape(-1).tolist()):
+            if row in self._rows[op.name]:
+                self.held.learn(op, Place(row, 0), Block(gradient[row], error.exponent))
 
     def _updates(self, gradient: IntArray, multiplier: StepMultiplier, channel: int, exponent: int) -> IntArray:
         index = channel if multiplier.mantissa.size > 1 else 0

@@ -4,9 +4,19 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from rct_tflite.errors import DataError
+from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+
+Inputs = npt.NDArray[np.int8] | npt.NDArray[np.int32]
+"""Samples of a network: int8 activations, or ids."""
+
+ID_BYTES = 2
+"""Of an id in the runtime and on the wire: no table has more rows than 16 bits count."""
 
 
 class OpKind(enum.Enum):
@@ -27,6 +37,7 @@ class OpKind(enum.Enum):
     SOFTMAX = 25
     TANH = 28
     PAD = 34
+    GATHER = 36
     MEAN = 40
     SUB = 41
     TRANSPOSE_CONV = 67
@@ -36,7 +47,10 @@ class OpKind(enum.Enum):
 
 
 WEIGHTED_KINDS = (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED, OpKind.TRANSPOSE_CONV)
-"""Ops with weights, which can learn."""
+"""Ops that multiply with weights and add a bias."""
+
+LEARNING_KINDS = (*WEIGHTED_KINDS, OpKind.GATHER)
+"""Ops with weights, which can learn: those, and GATHER with its table."""
 
 PAIR_KINDS = (OpKind.ADD, OpKind.SUB, OpKind.MUL)
 """Ops that join two tensors, element by element."""
@@ -124,6 +138,11 @@ class PadOptions:
 
 
 @dataclass(frozen=True)
+class GatherOptions:
+    """GATHER picks whole rows of a table: along axis 0, no batch dimensions."""
+
+
+@dataclass(frozen=True)
 class MeanOptions:
     """MEAN over height and width; the output tensor's shape says whether they stay as 1."""
 
@@ -150,6 +169,7 @@ OpOptions = (
     | PairOptions
     | ConcatenationOptions
     | PadOptions
+    | GatherOptions
     | MeanOptions
     | SoftmaxOptions
     | TableOptions
@@ -198,9 +218,10 @@ class Tensor:
 class Op:
     """One node.
 
-    Ops with weights read (input, weights, bias), ADD, SUB and MUL two tensors, of which one may be a constant,
-    CONCATENATION any number, the others (input). Weights are (units, depth), (channels, kernel_h, kernel_w,
-    input_channels), or (1, kernel_h, kernel_w, channels) in DEPTHWISE_CONV_2D; the bias is int32.
+    Ops with weights read (input, weights, bias), GATHER (ids, table), ADD, SUB and MUL two tensors, of which one may
+    be a constant, CONCATENATION any number, the others (input). Weights are (units, depth), (channels, kernel_h,
+    kernel_w, input_channels), or (1, kernel_h, kernel_w, channels) in DEPTHWISE_CONV_2D; the bias is int32. A table is
+    (rows, depth): what holds for an output channel of other weights holds for a row of it.
     """
 
     kind: OpKind
@@ -212,6 +233,11 @@ class Op:
     @property
     def has_weights(self) -> bool:
         """Whether the op can learn."""
+        return self.kind in LEARNING_KINDS
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the op has a bias beside its weights."""
         return self.kind in WEIGHTED_KINDS
 
 
@@ -245,8 +271,9 @@ class TrainingMetadata:
 class Graph:
     """An int8 network: one input, one output, ops in the order of execution, batch 1.
 
-    A tensor may be read by several ops. `wide` has, by the name of the op, weights of more than 8 bits: int16 in the
-    shape of the tensor, which holds the same rounded to int8 (`quantization.narrowed()`).
+    A tensor may be read by several ops. The input is int8 or, where GATHER reads it, int32 ids. `wide` has, by the name
+    of the op, weights of more than 8 bits: int16 in the shape of the tensor, which holds the same rounded to int8
+    (`quantization.narrowed()`).
     """
 
     name: str
@@ -261,12 +288,50 @@ class Graph:
         """Returns the bit-width of an op's weights: 8 where the file does not say."""
         return next((layer.bits for layer in self.training.layers if layer.name == op.name), 8)
 
+    @property
+    def takes_ids(self) -> bool:
+        """Whether the input holds numbers of a table's rows."""
+        return self.tensors[self.input].dtype == np.dtype(np.int32)
+
+    @property
+    def id_limit(self) -> int:
+        """Number of ids of an input that `takes_ids`, from 0 on: the rows of the smallest table that it reads."""
+        return min(self.row_shape(op)[0] for op in self.ops if op.kind is OpKind.GATHER)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of a sample in the runtime, where an id has two."""
+        return self.tensors[self.input].size * (ID_BYTES if self.takes_ids else 1)
+
+    def random_inputs(self, count: int, random: np.random.Generator) -> Inputs:
+        """Returns samples of noise, (count, *input shape without batch), in the type of the input."""
+        shape = (count, *self.tensors[self.input].shape[1:])
+        if self.takes_ids:
+            return random.integers(0, self.id_limit, shape, np.int32)
+        return random.integers(ACTIVATION_MIN, ACTIVATION_MAX + 1, shape, np.int8)
+
+    def check_ids(self, inputs: npt.NDArray[Any]) -> None:
+        """Refuses ids that are no rows of a table; an input of another kind passes.
+
+        Raises:
+            DataError: With the first sample that holds such an id.
+        """
+        if not self.takes_ids or inputs.size == 0:
+            return
+        wrong = (inputs < 0) | (inputs >= self.id_limit)
+        if wrong.any():
+            sample = int(np.argmax(wrong.reshape(len(inputs), -1).any(axis=1)))
+            raise DataError(
+                f"An id is out of range. Expected 0 to {self.id_limit - 1}, the rows of the table. Received: "
+                f"{inputs[wrong][0]} in sample {sample}. Map what the vocabulary does not hold to one of its ids."
+            )
+
     def sources(self, op: Op) -> tuple[int, ...]:
         """Returns the computed tensors that an op reads; its other inputs are constants."""
         return tuple(index for index in op.inputs if self.tensors[index].data is None)
 
     def row_shape(self, op: Op) -> tuple[int, int]:
-        """Returns (output channels, weights of one) of an op with weights."""
+        """Returns (output channels, weights of one) of an op with weights; (rows, depth) of a table."""
         shape = self.tensors[op.inputs[1]].shape
         channels = shape[-1] if op.kind is OpKind.DEPTHWISE_CONV_2D else shape[0]
         return channels, self.tensors[op.inputs[1]].size // channels

@@ -19,9 +19,9 @@ class TrainedWeights:
     Attributes:
         integers: int8, each within `top(bits)`, or within `top(8)` where `bits` is larger: (units, depth) for
             FULLY_CONNECTED, (1, kernel_h, kernel_w, channels) for DEPTHWISE_CONV_2D, (channels, kernel_h, kernel_w,
-            input_channels) for CONV_2D and TRANSPOSE_CONV.
+            input_channels) for CONV_2D and TRANSPOSE_CONV, (rows, depth) for GATHER.
         scales: Of `integers`: float64, (1,) or (output channels,), rounded to 12 significant bits.
-        bias: float64, (output channels,), real values.
+        bias: float64, (output channels,), real values; (0,) for GATHER.
         bits: Bit-width, 2 to 16.
         trainable: Whether the layer may learn on the device.
         wide: int16, same shape, the integers at their full width where that is more than 8 bits, else None:
@@ -65,7 +65,7 @@ class TrainedNetwork:
     """A network, its layers in the order of execution; the last one gives the output.
 
     `input_shape` has no batch axis. The model scales what it is given itself: `raw * input_scale + input_offset` is
-    what `input` quantises.
+    what `input` quantises. A network that `takes_ids` reads them with GATHER alone; an id is its own number.
     """
 
     name: str
@@ -75,6 +75,7 @@ class TrainedNetwork:
     rounding: str
     input_scale: float = 1.0
     input_offset: float = 0.0
+    takes_ids: bool = False
 
     def sources(self, place: int) -> tuple[int, ...]:
         """Returns the places of the layers that the one at `place` reads, `INPUT` for the network's input."""

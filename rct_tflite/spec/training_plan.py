@@ -55,6 +55,8 @@ class TrainingPlan:
         aids: What the device has beside the step.
         error_bits: Bit-width of the errors that the backward pass hands from op to op, one of `ERROR_BITS`.
         adaptation: How bit-widths follow the training; None where they stay.
+        recomputed: Names of ops whose outputs are not kept for the backward pass, which calls them again; in the order
+            of the graph.
     """
 
     trained: tuple[str, ...]
@@ -66,6 +68,7 @@ class TrainingPlan:
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
     adaptation: Adaptation | None = None
+    recomputed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         beside = {

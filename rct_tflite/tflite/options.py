@@ -14,6 +14,7 @@ from rct_tflite.spec.graph import (
     ConcatenationOptions,
     Conv2DOptions,
     FullyConnectedOptions,
+    GatherOptions,
     MeanOptions,
     OpKind,
     OpOptions,
@@ -40,6 +41,7 @@ OPTION_CLASSES = {
     OpKind.AVERAGE_POOL_2D: "Pool2DOptionsT",
     OpKind.SOFTMAX: "SoftmaxOptionsT",
     OpKind.LEAKY_RELU: "LeakyReluOptionsT",
+    OpKind.GATHER: "GatherOptionsT",
 }
 """The schema's class of an op's options; the other kinds need none."""
 
@@ -67,6 +69,8 @@ def unsupported_attribute(kind: OpKind, raw: Any) -> str | None:
             return f"fused activation {raw.fusedActivationFunction} (supported: {names})"
     if kind in _DILATED and (raw.dilationHFactor, raw.dilationWFactor) != (1, 1):
         return f"dilation {raw.dilationHFactor}x{raw.dilationWFactor} (supported: 1x1)"
+    if kind is OpKind.GATHER and (raw.axis, raw.batchDims) != (0, 0):
+        return f"axis {raw.axis} and {raw.batchDims} batch dimensions (supported: axis 0, none)"
     if kind is OpKind.FULLY_CONNECTED and raw.weightsFormat != 0:
         return f"shuffled weights, format {raw.weightsFormat} (supported: 0)"
     return None
@@ -93,6 +97,8 @@ def read_options(kind: OpKind, name: str, raw: Any, rank: int, integers: npt.NDA
     match kind:
         case OpKind.RESHAPE:
             return ReshapeOptions()
+        case OpKind.GATHER:
+            return GatherOptions()
         case OpKind.FULLY_CONNECTED:
             return FullyConnectedOptions(Activation(raw.fusedActivationFunction))
         case OpKind.SOFTMAX:
@@ -148,7 +154,7 @@ def output_shape(
 
     Args:
         options: The op's attributes.
-        sources: What it reads: (1, height, width, channels) for convolution and pooling.
+        sources: What it reads: (1, height, width, channels) for convolution and pooling; ids and table for GATHER.
         weights: Its weights, None for an op without.
         channels: Of the weights' output.
         target: Its output, whose shape says what RESHAPE, MEAN and TRANSPOSE_CONV do.
@@ -162,6 +168,8 @@ def output_shape(
         case MeanOptions():
             kept = (1, 1, 1, source.shape[-1])
             return kept if len(target.shape) == 4 else (1, source.shape[-1])
+        case GatherOptions():
+            return (*source.shape, sources[1].shape[1])
         case PairOptions():
             return _pair_shape(sources)
         case ConcatenationOptions(axis):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import DataError, ToolchainError
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph, Inputs, Op
 from rct_tflite.tflite.flatfile import import_wheel, load_model
 from rct_tflite.tflite.reader import read_graph
 
@@ -47,12 +47,12 @@ class ArenaUse:
     allocated_bytes: int
 
 
-def run_micro(model: bytes, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def run_micro(model: bytes, inputs: Inputs) -> npt.NDArray[np.int8]:
     """Runs samples through TFLite-Micro.
 
     Args:
         model: A `.tflite` that `read_graph()` accepts.
-        inputs: int8, (samples, ...) in the input's shape, with or without its batch axis of 1.
+        inputs: int8, or int32 ids, (samples, ...) in the input's shape, with or without its batch axis of 1.
 
     Returns:
         int8, (samples, ...) in the output's shape without the batch axis.
@@ -72,12 +72,12 @@ def run_micro(model: bytes, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8
     return outputs[:, 0]
 
 
-def layer_outputs(model: bytes, inputs: npt.NDArray[np.int8]) -> tuple[LayerOutput, ...]:
+def layer_outputs(model: bytes, inputs: Inputs) -> tuple[LayerOutput, ...]:
     """Runs samples through TFLite-Micro and keeps what each op wrote.
 
     Args:
         model: A `.tflite` that `read_graph()` accepts.
-        inputs: int8, (samples, ...), as for `run_micro()`.
+        inputs: (samples, ...), as for `run_micro()`.
 
     Returns:
         One entry per op, in the order of execution.
@@ -115,7 +115,8 @@ def arena_use(model: bytes) -> ArenaUse:
     Raises:
         ToolchainError: If the wheel is not installed or cannot run the model.
     """
-    ample = _ample_arena(read_graph(model))
+    graph = read_graph(model)
+    ample, ids = _ample_arena(graph), graph.id_limit if graph.takes_ids else 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(model)
@@ -124,7 +125,7 @@ def arena_use(model: bytes) -> ArenaUse:
         probe = Path(__file__).with_name("arena_probe.py")
         try:
             run = subprocess.run(
-                [sys.executable, str(probe), str(path), str(ample)],
+                [sys.executable, str(probe), str(path), str(ample), str(ids)],
                 capture_output=True,
                 text=True,
                 timeout=_PROBE_TIMEOUT_S,
@@ -168,12 +169,13 @@ def _interpreter(model: bytes, preserve: bool) -> Any:
         ) from error
 
 
-def _samples(graph: Graph, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def _samples(graph: Graph, inputs: Inputs) -> Inputs:
     """Returns the samples as (samples, 1, ...)."""
-    shape = graph.tensors[graph.input].shape
-    if inputs.dtype != np.dtype(np.int8) or inputs.shape[1:] not in (shape, shape[1:]):
+    shape, dtype = graph.tensors[graph.input].shape, graph.tensors[graph.input].dtype
+    if inputs.dtype != dtype or inputs.shape[1:] not in (shape, shape[1:]):
         raise DataError(
-            f"The inputs do not fit the model. Expected int8 of shape (samples, {', '.join(map(str, shape[1:]))}). "
+            f"The inputs do not fit the model. Expected {dtype} of shape (samples, {', '.join(map(str, shape[1:]))}). "
             f"Received: {inputs.dtype} of shape {inputs.shape}."
         )
-    return np.ascontiguousarray(inputs).reshape(len(inputs), *shape)
+    graph.check_ids(inputs)
+    return inputs.reshape(len(inputs), *shape).copy()

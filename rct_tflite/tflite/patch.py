@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
-from rct_tflite.spec.graph import Graph, Op, OpKind, Tensor
+from rct_tflite.spec.graph import Graph, Op, Tensor
 from rct_tflite.spec.quantization import EXPORT_BITS, narrowed, top
 from rct_tflite.tflite.flatfile import Span, buffer_spans, int_tuple, load_model, pack_model, schema
-from rct_tflite.tflite.reader import GraphSource, read_source
+from rct_tflite.tflite.reader import GraphSource, parameter_positions, read_source
 
 LayerWeights = tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]
-"""Weights and bias of one layer, in the file's shapes."""
+"""Weights and bias of one layer, in the file's shapes; an empty bias of a table."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def find_weights(model: bytes) -> tuple[WeightPlace, ...]:
     places = []
     for op in source.graph.ops:
         if op.has_weights:
-            weights, bias = (spans[source.buffers[index]] for index in op.inputs[1:])
+            weights, bias = (*(spans[source.buffers[index]] for index in op.inputs[1:]), None)[:2]
             assert weights is not None  # the reader refuses weights without a constant
             places.append(WeightPlace(op, weights, bias))
     return tuple(places)
@@ -71,10 +71,10 @@ def replace_weights(model: bytes, weights: Mapping[str, LayerWeights]) -> bytes:
     places = {place.op.name: place for place in find_weights(bytes(patched))}
     for name, (integers, bias) in weights.items():
         place = places[name]
-        assert place.bias is not None  # it has its own now
         _check_integers(source.graph, place.op, integers, bias)
         for span, values in ((place.weights, integers), (place.bias, bias.astype("<i4"))):
-            patched[span.offset : span.offset + span.length] = values.tobytes()
+            if span is not None:  # only a table has no bias now
+                patched[span.offset : span.offset + span.length] = values.tobytes()
     return bytes(patched)
 
 
@@ -88,8 +88,7 @@ def with_own_constants(model: bytes, source: GraphSource, names: Collection[str]
     for raw, op in operators:
         if op.name not in names:
             continue
-        bias_position = 3 if op.kind is OpKind.TRANSPOSE_CONV else 2
-        for position, index in zip((1, bias_position), op.inputs[1:], strict=True):
+        for position, index in zip(parameter_positions(op.kind), op.inputs[1:], strict=True):
             buffer = source.buffers[index]
             if buffer and uses[buffer] == 1:
                 continue
@@ -129,7 +128,7 @@ def _append_constant(tree: Any, tensor: Tensor) -> int:
 
 
 def _check_integers(graph: Graph, op: Op, integers: npt.NDArray[np.int8], bias: npt.NDArray[np.int32]) -> None:
-    shapes = tuple(graph.tensors[index].shape for index in op.inputs[1:])
+    shapes = (*(graph.tensors[index].shape for index in op.inputs[1:]), (0,))[:2]
     typed = integers.dtype == np.dtype(np.int8) and bias.dtype == np.dtype(np.int32)
     if (integers.shape, bias.shape) != shapes or not typed:
         raise QuantizationError(

@@ -22,6 +22,7 @@ from rct_tflite.spec.graph import (
 )
 from rct_tflite.spec.quantization import EXPORT_BITS
 from rct_tflite.tflite.flatfile import int_tuple, load_model, schema, text
+from rct_tflite.tflite.graph_checks import check_layers, check_quantization, check_read
 from rct_tflite.tflite.metadata import METADATA_NAME, decode_metadata
 from rct_tflite.tflite.options import (
     OPTION_CLASSES,
@@ -34,18 +35,12 @@ from rct_tflite.tflite.tensors import ABSENT, TensorReader, buffer_of, check_ran
 from rct_tflite.tflite.wide import WIDE_NAME, WideLayer, decode_wide
 
 _SUPPORTED = "int8 " + ", ".join(kind.name for kind in OpKind) + " with one input, one output and batch 1"
+_NEGATIVE_IDS = {"LESS", "SELECT", "SELECT_V2"}
+"""What Keras's Embedding puts before GATHER, so that negative ids count from the end."""
 _NOT_IN_C = re.compile(r"[^0-9A-Za-z_]+")
 _POOLS = (OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D)
 _IMAGES = (*_POOLS, OpKind.MEAN)
 """Ops without weights that read (1, height, width, channels)."""
-_MOVES = (*_POOLS, OpKind.RESHAPE, OpKind.CONCATENATION, OpKind.PAD, OpKind.RELU6)
-"""Ops that move bytes: input and output have one quantisation."""
-_FIXED_OUTPUT = {
-    OpKind.SOFTMAX: (1 / 256, -128),
-    OpKind.LOGISTIC: (1 / 256, -128),
-    OpKind.TANH: (1 / 128, 0),
-}
-"""Scale and zero point that TFLite gives the output of these ops."""
 _ARITY = {
     **dict.fromkeys(WEIGHTED_KINDS, (2, 3)),
     **dict.fromkeys(PAIR_KINDS, (2,)),
@@ -53,6 +48,7 @@ _ARITY = {
     OpKind.RESHAPE: (1, 2),
     OpKind.PAD: (2,),
     OpKind.MEAN: (2,),
+    OpKind.GATHER: (2,),
     OpKind.CONCATENATION: tuple(range(1, 65)),
 }
 """Numbers of inputs of the kinds that do not read exactly one."""
@@ -152,7 +148,10 @@ class _Reader:
             raise UnsupportedLayerError(
                 f"A network must have one input and one output. Received: {len(inputs)} inputs, {len(outputs)} outputs."
             )
-        self.known[inputs[0]] = self._add(self.reader.activation(inputs[0]))
+        takes_ids = self.reader.raw(inputs[0]).type == schema().TensorType.INT32
+        self.known[inputs[0]] = self._add(
+            self.reader.ids(inputs[0]) if takes_ids else self.reader.activation(inputs[0])
+        )
         ops = [
             self._read_op(raw, kind, op_name)
             for raw, kind, op_name in zip(self.subgraph.operators, self._kinds(), self._op_names(), strict=True)
@@ -161,8 +160,8 @@ class _Reader:
         if output != ops[-1].output:
             raise UnsupportedLayerError(f"The last op does not write the output. Supported: {_SUPPORTED}.")
         graph = Graph(name, tuple(self.tensors), tuple(ops), 0, output, self.training or TrainingMetadata())
-        _check_layers(graph)
-        _check_read(graph)
+        check_layers(graph)
+        check_read(graph)
         graph = replace(graph, wide=self._read_wide(graph))
         return GraphSource(graph, tuple(self.buffers))
 
@@ -207,6 +206,11 @@ class _Reader:
             hint = ""
             if any(problem.startswith(("SHAPE ", "STRIDED_SLICE ", "PACK ")) for problem in problems):
                 hint = " Export with a fixed batch: keras.Input(batch_shape=(1, ...))."
+            elif any(problem.split()[0] in _NEGATIVE_IDS for problem in problems):
+                hint = (
+                    " Ids must not be negative: convert tf.gather(table, ids) in place of keras.layers.Embedding, "
+                    "or quantise the model with rct.quantize() and export that."
+                )
             raise UnsupportedLayerError(
                 f"The model holds ops that are not supported. Expected: {_SUPPORTED}. "
                 f"Received: {'; '.join(problems)}.{hint} Change the model or quantise it fully to int8."
@@ -239,12 +243,14 @@ class _Reader:
             raise ModelFileError(f"Op {kind.name} {self._output_name(raw)!r} has no options. Export the model again.")
 
     def _typed_inputs(self, raw: Any, kind: OpKind) -> list[tuple[int, int]]:
-        """Pairs the inputs that must be int8, int8, int32 (weights) or all int8 with their type."""
+        """Pairs inputs with the type that they must have: int8 but for biases and ids."""
         fb = schema()
         if kind in WEIGHTED_KINDS:
             types = (fb.TensorType.INT8, fb.TensorType.INT8, fb.TensorType.INT32)
             return list(zip(_weighted_inputs(raw, kind), types, strict=True))
         indices = int_tuple(raw.inputs)
+        if kind is OpKind.GATHER:
+            return [(indices[0], fb.TensorType.INT8), (indices[1], fb.TensorType.INT32)]
         count = len(indices) if kind in PAIR_KINDS or kind is OpKind.CONCATENATION else 1
         return [(index, fb.TensorType.INT8) for index in indices[:count]]
 
@@ -272,12 +278,14 @@ class _Reader:
             )
         if all(source.data is not None for source in sources):
             raise UnsupportedLayerError(f"Op {name!r} reads constants alone. Export the model with its result instead.")
-        _check_quantization(name, kind, sources, target)
+        check_quantization(name, kind, sources, target)
         self.known[int_tuple(raw.outputs)[0]] = output = self._add(target)
         return Op(kind, name, tuple(inputs), output, options)
 
     def _read_inputs(self, raw: Any, kind: OpKind, name: str) -> tuple[list[int], Tensor | None, int]:
         """Returns the op's inputs, numbered anew, its weights, and their output channels."""
+        if kind is OpKind.GATHER:
+            return self._read_table(raw, name), None, 0
         if kind not in WEIGHTED_KINDS:
             return [self._operand(index, kind, name) for index, _ in self._typed_inputs(raw, kind)], None, 0
         source, weights_index, bias_index = _weighted_inputs(raw, kind)
@@ -289,6 +297,17 @@ class _Reader:
         bias = self.reader.bias(bias_index, name, reads, weights, channels)
         inputs.append(self._add(bias, 0 if bias_index == ABSENT else self.reader.raw(bias_index).buffer))
         return inputs, weights, channels
+
+    def _read_table(self, raw: Any, name: str) -> list[int]:
+        """Returns the ids and the table that a GATHER reads, numbered anew."""
+        table, ids = int_tuple(raw.inputs)
+        if ids not in int_tuple(self.subgraph.inputs):
+            raise UnsupportedLayerError(
+                f"Op {name!r} (GATHER) reads ids that are computed or constant. Expected those of the network's input. "
+                f"Received: {text(self.reader.raw(ids).name)!r}. Export the model with ids as its input."
+            )
+        tensor = self.reader.table(table, name)
+        return [self.known[ids], self._add(tensor, self.reader.raw(table).buffer)]
 
     def _operand(self, index: int, kind: OpKind, name: str) -> int:
         """Returns the new number of a computed tensor, or of a constant that stands beside one."""
@@ -336,6 +355,16 @@ def _weighted_inputs(raw: Any, kind: OpKind) -> tuple[int, int, int]:
     return indices[0], indices[1], indices[2]
 
 
+def parameter_positions(kind: OpKind) -> tuple[int, ...]:
+    """Returns where among the inputs of an op in the file its weights and, where it can have one, its bias are."""
+    match kind:
+        case OpKind.GATHER:
+            return (0,)
+        case OpKind.TRANSPOSE_CONV:
+            return (1, 3)
+    return (1, 2)
+
+
 def _counts(allowed: tuple[int, ...]) -> str:
     return str(allowed) if len(allowed) < 3 else f"{allowed[0]} to {allowed[-1]}"
 
@@ -343,41 +372,3 @@ def _counts(allowed: tuple[int, ...]) -> str:
 def _name_in(enumeration: Any, value: int) -> str:
     """Returns the name of a value of one of the schema's enumerations."""
     return next((name for name, number in vars(enumeration).items() if number == value), f"unknown {value}")
-
-
-def _check_quantization(name: str, kind: OpKind, sources: list[Tensor], target: Tensor) -> None:
-    """Refuses scales that TFLite-Micro's kernel of this kind does not work with."""
-    found = (target.scale, target.zero_point)
-    wanted = _FIXED_OUTPUT.get(kind, found)
-    if found != wanted:
-        raise UnsupportedLayerError(
-            f"Op {name!r} ({kind.name}) must have scale {wanted[0]} and zero point {wanted[1]} at its output. "
-            f"Received: {found}."
-        )
-    for source in sources if kind in _MOVES else []:
-        if (source.scale, source.zero_point) != found:
-            raise UnsupportedLayerError(
-                f"Op {name!r} must keep its input's scale and zero point. "
-                f"Received: ({source.scale}, {source.zero_point}) and {found}."
-            )
-
-
-def _check_read(graph: Graph) -> None:
-    """Refuses an op whose output nothing reads."""
-    read = {index for op in graph.ops for index in op.inputs} | {graph.output}
-    unread = [op.name for op in graph.ops if op.output not in read]
-    if unread or graph.input not in read:
-        raise UnsupportedLayerError(
-            f"Every tensor must lead to the output. Received: {unread or ['the input']}, which is never read. "
-            "Export the model without it."
-        )
-
-
-def _check_layers(graph: Graph) -> None:
-    """Checks that the metadata speaks of ops that are there."""
-    weighted = [op.name for op in graph.ops if op.has_weights]
-    unknown = [layer.name for layer in graph.training.layers if layer.name not in weighted]
-    if unknown:
-        raise ModelFileError(
-            f"The metadata names layers that the file does not hold. Expected some of {weighted}. Received: {unknown}."
-        )

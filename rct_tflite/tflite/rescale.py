@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import QuantizationError
-from rct_tflite.spec.graph import Graph, LayerTraining, OpKind, TrainingMetadata
+from rct_tflite.spec.graph import Graph, LayerTraining, Op, TrainingMetadata
 from rct_tflite.spec.quantization import EXPORT_BITS, narrowed
 from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, encode_metadata
 from rct_tflite.tflite.patch import replace_weights, with_own_constants
-from rct_tflite.tflite.reader import GraphSource, read_graph, read_source
+from rct_tflite.tflite.reader import GraphSource, parameter_positions, read_graph, read_source
 from rct_tflite.tflite.wide import WIDE_NAME, encode_wide
 
 WideWeights = Mapping[str, npt.NDArray[np.int16]]
@@ -62,13 +62,14 @@ def rescale_weights(model: bytes, resolutions: Mapping[str, Resolution], wide: W
         if op.name not in changed:
             continue
         inputs = int_tuple(raw.inputs)
-        for index in (inputs[1], inputs[3 if op.kind is OpKind.TRANSPOSE_CONV else 2]):
+        positions = parameter_positions(op.kind)
+        for index in (inputs[position] for position in positions):
             quantization = subgraph.tensors[index].quantization
             if quantization is not None and quantization.scale is not None:  # a bias may come without
                 quantization.scale = np.ldexp(quantization.scale, changed[op.name].octave).astype(np.float32)
         if op.name in wide:
             seen = narrowed(wide[op.name], changed[op.name].bits).astype(np.int8)
-            tree.buffers[subgraph.tensors[inputs[1]].buffer].data = np.frombuffer(seen.tobytes(), np.uint8)
+            tree.buffers[subgraph.tensors[inputs[positions[0]]].buffer].data = np.frombuffer(seen.tobytes(), np.uint8)
     _note(tree, source, {name: resolution.bits for name, resolution in changed.items()}, wide)
     return pack_model(tree)
 
@@ -84,7 +85,8 @@ def widen_weights(model: bytes, widths: Mapping[str, int]) -> bytes:
         A file whose weights and biases are worth the same.
 
     Raises:
-        QuantizationError: If a bias would not fit, or a file of others holds a weight of -128.
+        QuantizationError: If a bias would not fit, a file of others holds a weight of -128, or a table has fewer than
+            8 bits.
     """
     graph = read_graph(model)
     resolutions, wide, doubled = {}, {}, {}
@@ -93,21 +95,35 @@ def widen_weights(model: bytes, widths: Mapping[str, int]) -> bytes:
         if bits <= old:
             continue
         seen = min(bits, EXPORT_BITS) - min(old, EXPORT_BITS)
-        weights, bias = (graph.tensors[index].data for index in op.inputs[1:])
+        _check_widening(graph, op, bits, seen)
+        weights, bias = (*(graph.tensors[index].data for index in op.inputs[1:]), np.zeros(0, np.int32))[:2]
         assert weights is not None
         assert bias is not None
         integers, offsets = weights.astype(np.int64) << seen, bias.astype(np.int64) << seen
-        if np.abs(offsets).max() > np.iinfo(np.int32).max or (bits > EXPORT_BITS and integers.min() < -127):
-            raise QuantizationError(
-                f"Layer {op.name!r} cannot get {bits} bits. Expected weights of at least -127, and biases that fit "
-                f"int32 with {seen} bits more. Received: {weights.min()} and a bias of {np.abs(bias).max()}. Leave the "
-                "layer out of --weight-bits."
-            )
         resolutions[op.name] = Resolution(bits, -seen)
         doubled[op.name] = integers.astype(np.int8), offsets.astype(np.int32)
         if bits > EXPORT_BITS:
             wide[op.name] = graph.weights_of_rows(op, graph.full_rows(op) << (bits - old))
     return replace_weights(rescale_weights(model, resolutions, wide), doubled)
+
+
+def _check_widening(graph: Graph, op: Op, bits: int, seen: int) -> None:
+    """Refuses a layer whose integers, doubled `seen` times, would not fit, or would take others along."""
+    weights, *biases = (graph.tensors[index].data for index in op.inputs[1:])
+    assert weights is not None
+    largest = max((int(np.abs(bias.astype(np.int64)).max()) for bias in biases if bias is not None), default=0)
+    if largest << seen > np.iinfo(np.int32).max or (bits > EXPORT_BITS and weights.min() << seen < -127):
+        raise QuantizationError(
+            f"Layer {op.name!r} cannot get {bits} bits. Expected weights of at least -127, and biases that fit "
+            f"int32 with {seen} bits more. Received: {weights.min()} and a bias of {largest}. Leave the "
+            "layer out of --weight-bits."
+        )
+    if seen and not op.has_bias:
+        raise QuantizationError(
+            f"Layer {op.name!r} cannot get {bits} bits: what is read of a table has its scale, which layers behind it "
+            f"know. Expected a table of {EXPORT_BITS} bits. Received: {graph.bits_of(op)}. Train it with {EXPORT_BITS} "
+            "bits in Keras, or leave the layer out of --weight-bits."
+        )
 
 
 def without_wide_weights(model: bytes) -> bytes:

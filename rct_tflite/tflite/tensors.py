@@ -78,11 +78,21 @@ class TensorReader:
         tensor = self.operand(index)
         if tensor.data is not None:
             raise ModelFileError(f"Activation {tensor.name!r} must be computed and have one scale.")
-        if tensor.shape[:1] != (1,):
-            raise UnsupportedLayerError(
-                f"Tensor {tensor.name!r} must have batch 1. Received: shape {tensor.shape}. "
-                "Export with keras.Input(batch_shape=(1, ...))."
-            )
+        return _one_sample(tensor)
+
+    def ids(self, index: int) -> Tensor:
+        """Reads the int32 input of a network that picks rows of a table, batch 1."""
+        tensor = self.tensor(index, np.int32)
+        if tensor.data is not None:
+            raise ModelFileError(f"The input {tensor.name!r} must be computed. Received: a constant.")
+        return _one_sample(tensor)
+
+    def table(self, index: int, name: str) -> Tensor:
+        """Reads the table of op `name`: one scale, any zero point."""
+        tensor = self.operand(index)
+        if tensor.data is None:
+            raise UnsupportedLayerError(f"The table of op {name!r} is computed at run time. Expected a constant.")
+        check_rank(name, tensor, 2)
         return tensor
 
     def weights(self, index: int, kind: OpKind, name: str, source: Tensor) -> Tensor:
@@ -134,6 +144,15 @@ def check_rank(name: str, tensor: Tensor, rank: int) -> None:
         raise UnsupportedLayerError(
             f"Tensor {tensor.name!r} of op {name!r} must have {rank} dimensions. Received: shape {tensor.shape}."
         )
+
+
+def _one_sample(tensor: Tensor) -> Tensor:
+    if tensor.shape[:1] != (1,):
+        raise UnsupportedLayerError(
+            f"Tensor {tensor.name!r} must have batch 1. Received: shape {tensor.shape}. "
+            "Export with keras.Input(batch_shape=(1, ...))."
+        )
+    return tensor
 
 
 def _check_depth(kind: OpKind, name: str, weights: Tensor, source: Tensor) -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.errors import ModelFileError, QuantizationError
-from rct_tflite.spec.graph import WEIGHTED_KINDS, OpKind, TrainingMetadata
+from rct_tflite.spec.graph import LEARNING_KINDS, OpKind, TrainingMetadata
 from rct_tflite.spec.network import INPUT, TrainedLayer, TrainedNetwork, TrainedWeights
 from rct_tflite.spec.quantization import AffineQuantization, round_scale, top
 from rct_tflite.tflite.attributes import constant_input, schema_options, version_of
 from rct_tflite.tflite.flatfile import int_tuple, load_model, pack_model, schema, text
 from rct_tflite.tflite.metadata import METADATA_NAME, encode_metadata, training_for
+from rct_tflite.tflite.reader import parameter_positions
 from rct_tflite.tflite.wide import WIDE_NAME, encode_wide
 
 INPUT_NAME = "input"
@@ -101,7 +102,7 @@ class _Writer:
                 self.add_metadata(entry.name, self.model.buffers[entry.buffer].data.tobytes())
 
     def add_network(self, network: TrainedNetwork) -> None:
-        numbers = {INPUT: self._activation(INPUT_NAME, network.input_shape, network.input)}
+        numbers = {INPUT: self._input(network)}
         weighted = iter(_weighted_ops(self.model, network))
         for place, layer in enumerate(network.layers):
             sources = network.sources(place)
@@ -156,6 +157,12 @@ class _Writer:
         tensor = fb.TensorT(shape=[1, *shape], type=fb.TensorType.INT8, name=name, quantization=exact, hasRank=True)
         return self._new_tensor(tensor)
 
+    def _input(self, network: TrainedNetwork) -> int:
+        if not network.takes_ids:
+            return self._activation(INPUT_NAME, network.input_shape, network.input)
+        fb, shape = schema(), [1, *network.input_shape]
+        return self._new_tensor(fb.TensorT(shape=shape, type=fb.TensorType.INT32, name=INPUT_NAME, hasRank=True))
+
     def _constant(self, name: str, values: npt.NDArray[np.generic], quantization: Any) -> int:
         fb = schema()
         little_endian = values.astype(values.dtype.newbyteorder("<"))
@@ -168,6 +175,8 @@ class _Writer:
 
     def _weighted_inputs(self, layer: TrainedLayer, source: int, grid: AffineQuantization) -> list[int]:
         """Adds the weights and the bias of a layer; returns what its op reads, in the op's order."""
+        if layer.kind is OpKind.GATHER:
+            return [self._integers(layer, 0), source]
         if layer.kind is not OpKind.TRANSPOSE_CONV:
             return [source, *self._weights(layer, grid)]
         shape = self._constant(f"{layer.name}/shape", np.array((1, *layer.output_shape), np.int32), None)
@@ -177,7 +186,14 @@ class _Writer:
     def _weights(self, layer: TrainedLayer, source: AffineQuantization) -> tuple[int, int]:
         """Adds the weights and the bias of a layer; returns their tensors."""
         weights = _weights_of(layer)
-        axis = weights.integers.ndim - 1 if layer.kind is OpKind.DEPTHWISE_CONV_2D else 0
+        own = self._integers(layer, weights.integers.ndim - 1 if layer.kind is OpKind.DEPTHWISE_CONV_2D else 0)
+        # The product of two 12-bit mantissas is exact in float32, so it is not rounded to 12 bits.
+        products = _schema_quantization(source.scale * weights.scales, 0)
+        return own, self._constant(f"{layer.name}/bias", bias_integers(layer, source), products)
+
+    def _integers(self, layer: TrainedLayer, axis: int) -> int:
+        """Adds the weights of a layer, whose output channels are along `axis`; returns their tensor."""
+        weights = _weights_of(layer)
         if weights.scales.size not in (1, weights.integers.shape[axis]):
             raise QuantizationError(
                 f"Layer {layer.name!r} must have one scale, or one per output channel. "
@@ -190,10 +206,7 @@ class _Writer:
                 f"Received: {integers.min()} to {integers.max()}."
             )
         exact = _quantization(f"{layer.name}/weights", weights.scales, 0, axis)
-        own = self._constant(f"{layer.name}/weights", weights.integers, exact)
-        # The product of two 12-bit mantissas is exact in float32, so it is not rounded to 12 bits.
-        products = _schema_quantization(source.scale * weights.scales, 0)
-        return own, self._constant(f"{layer.name}/bias", bias_integers(layer, source), products)
+        return self._constant(f"{layer.name}/weights", weights.integers, exact)
 
     def _operator(self, layer: TrainedLayer, raw: Any, inputs: list[int], output: int) -> None:
         if raw is None:
@@ -230,7 +243,7 @@ class _Writer:
     def _check_integers(self, layer: TrainedLayer, raw: Any) -> None:
         """Raises an error unless the converter wrote the trained integers as a constant."""
         trained = _weights_of(layer).integers
-        tensor = self.converted.tensors[int_tuple(raw.inputs)[1]]
+        tensor = self.converted.tensors[int_tuple(raw.inputs)[parameter_positions(layer.kind)[0]]]
         data = self.model.buffers[tensor.buffer].data
         if data is None or tensor.type != schema().TensorType.INT8:
             raise ModelFileError(
@@ -264,11 +277,12 @@ def _weighted_ops(model: Any, network: TrainedNetwork) -> list[Any]:
     entries = [entry for signature in model.signatureDefs or [] for entry in signature.inputs]
     inputs = [int(entry.tensorIndex) for entry in sorted(entries, key=lambda entry: text(entry.name))]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    weighted = {kind.value for kind in WEIGHTED_KINDS}
+    weighted = {kind.value for kind in LEARNING_KINDS}
+    source_of = {OpKind.TRANSPOSE_CONV.value: 2, OpKind.GATHER.value: 1}
     found = [raw for raw in model.subgraphs[0].operators or [] if codes[raw.opcodeIndex] in weighted]
 
     def order(raw: Any) -> int:
-        source = int_tuple(raw.inputs)[2 if codes[raw.opcodeIndex] == OpKind.TRANSPOSE_CONV.value else 0]
+        source = int_tuple(raw.inputs)[source_of.get(codes[raw.opcodeIndex], 0)]
         return inputs.index(source) if source in inputs else len(inputs)
 
     found.sort(key=order)

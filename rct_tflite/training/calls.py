@@ -71,6 +71,10 @@ class Calls:
             for source in set(call.sources):
                 self._readers[source].append(call)
 
+    def readers(self, value: int) -> list[Call]:
+        """Returns the calls that read a value."""
+        return self._readers[value]
+
     def sole_reader(self, value: int) -> Call | None:
         """Returns the only call that reads a value, None where there are several, or the model gives it."""
         readers = self._readers[value]

@@ -7,23 +7,25 @@ import keras
 
 from rct_tflite.errors import QuantizationError, UnsupportedLayerError
 from rct_tflite.spec.network import INPUT, TrainedNetwork
+from rct_tflite.spec.quantization import AffineQuantization
 from rct_tflite.training.activation_range import ActivationRange
-from rct_tflite.training.calls import Call, Calls
+from rct_tflite.training.calls import INPUT_VALUE, Call, Calls
 from rct_tflite.training.input_scaling import input_scaling
+from rct_tflite.training.layers import Embedding
 from rct_tflite.training.lowering import Rule, sizes_of
 from rct_tflite.training.lowering_plain import RULES as PLAIN_RULES
+from rct_tflite.training.lowering_table import RULES as TABLE_RULES
 from rct_tflite.training.lowering_weights import RULES as WEIGHTED_RULES
 from rct_tflite.training.model import RCTModel
 from rct_tflite.training.network_builder import NetworkBuilder
 from rct_tflite.training.stages import Stage, grid_of, stages_of
 
-_RULES: dict[type, Rule] = {**PLAIN_RULES, **WEIGHTED_RULES}
+_RULES: dict[type, Rule] = {**PLAIN_RULES, **WEIGHTED_RULES, **TABLE_RULES}
 _PREPARE = (
     "the device scales its input with one number: use one (axis=None), first in the model, or scale the data before"
 )
 _ADVICE = {
     "Average": "use Add, and let the next layer learn the half",
-    "Embedding": "the device has no table of rows",
     "GRU": "the device has no recurrent layers; use Conv1D over the time steps",
     "LSTM": "the device has no recurrent layers; use Conv1D over the time steps",
     "LayerNormalization": "the device has no op for it; use BatchNormalization",
@@ -31,6 +33,9 @@ _ADVICE = {
     "Rescaling": _PREPARE,
     "UpSampling2D": "use Conv2DTranspose",
 }
+
+_OF_IDS = AffineQuantization(1.0, 0)
+"""An id is its own number."""
 
 _LOGITS = "the network must end in logits: remove the {} and use a loss with from_logits=True"
 
@@ -59,24 +64,26 @@ def freeze(model: RCTModel) -> TrainedNetwork:
     scaling = input_scaling(calls)
     stages = [stage for stage in stages_of(calls) if stage.call not in scaling.calls]
     first = calls.sole_reader(scaling.value)
-    _check(model, calls, stages, first)
+    readers = calls.readers(INPUT_VALUE)
+    takes_ids = bool(readers) and all(isinstance(call.layer, Embedding) for call in readers)
+    _check(model, calls, stages, first, takes_ids)
     roundings = sorted({str(weight.recipe.rounding) for weight in model.integer_weights})
     if not roundings:
         raise UnsupportedLayerError(f"Model {model.name!r} has no layer with weights. Expected at least one.")
     if len(roundings) != 1:
         raise QuantizationError(f"All layers must round alike. Expected one rounding. Received: {roundings}.")
-    assert first is not None
-    builder = NetworkBuilder(sizes_of(calls.input_shape), grid_of(first.layer))
-    places = {first.output: INPUT}
+    read, grid = (INPUT_VALUE, _OF_IDS) if takes_ids or first is None else (first.output, grid_of(first.layer))
+    builder = NetworkBuilder(sizes_of(calls.input_shape), grid)
+    places = {read: INPUT}
     for stage in stages:
-        if stage.call is not first:
+        if takes_ids or stage.call is not first:
             sources = [places[value] for value in stage.call.sources]
             places[stage.output] = _RULES[type(stage.call.layer)].add(builder, stage, sources)
     network = builder.network(model.name, places[calls.output], roundings[0])
-    return dataclasses.replace(network, input_scale=scaling.scale, input_offset=scaling.offset)
+    return dataclasses.replace(network, input_scale=scaling.scale, input_offset=scaling.offset, takes_ids=takes_ids)
 
 
-def _check(model: Any, calls: Calls, stages: list[Stage], first: Call | None) -> None:
+def _check(model: Any, calls: Calls, stages: list[Stage], first: Call | None, takes_ids: bool) -> None:
     """Refuses all that cannot be exported, in one error."""
     found = [(stage.call, _problem(calls, stage, first)) for stage in stages]
     found += [(stage.function_call, _function_problem(stage)) for stage in stages]
@@ -89,7 +96,7 @@ def _check(model: Any, calls: Calls, stages: list[Stage], first: Call | None) ->
             f"Model {model.name!r} trains in Keras, but cannot be exported. Expected layers of: {_supported()}. "
             f"Received:{listed}\nReplace these layers, or keep the model in Keras."
         )
-    if first is None or not isinstance(first.layer, ActivationRange):
+    if not takes_ids and (first is None or not isinstance(first.layer, ActivationRange)):
         received = "several layers" if first is None else first.shown
         raise UnsupportedLayerError(
             f"The input of model {model.name!r} has no quantisation. Expected an rct.layers.ActivationRange "

@@ -89,7 +89,8 @@ def _parts(calls: Calls, call: Call) -> list[Call]:
     parts = [call]
     function = pointwise_of(call.layer)
     following = calls.sole_reader(call.output)
-    if following and isinstance(call.layer, Quantized) and function == LINEAR and _is_batch_norm(following.layer):
+    folds = isinstance(call.layer, Quantized) and not call.layer.reads_rows
+    if following and folds and function == LINEAR and _is_batch_norm(following.layer):
         parts.append(following)
         following = calls.sole_reader(following.output)
     while following and isinstance(following.layer, ACTIVATIONS) and function == LINEAR:

@@ -9,12 +9,18 @@
 #include "net_tflm.h"
 #include "net_weights.h"
 
-static int8_t input[NET_INPUT_BYTES];
+#ifdef NET_INPUT_IDS
+typedef int32_t input_t;
+#else
+typedef int8_t input_t;
+#endif
+
+static input_t input[NET_INPUT_BYTES / sizeof(input_t)];
 static int8_t output[NET_OUTPUT_BYTES];
 static int ready;
 static int fault; /* number of the sample that is computed wrongly, 1 is the first */
 
-int8_t *net_input(void)
+input_t *net_input(void)
 {
     return ready ? input : NULL;
 }

@@ -90,28 +90,40 @@ def decoder():
     return keras.Model(source, dense(3)(L.Flatten()(y)))
 
 
+def words():
+    """Two tables of the same words; what stands behind one of them as a rule folds into weights, or joins."""
+    source = keras.Input((9,), dtype="int32")
+    x = L.SpatialDropout1D(0.2)(L.Embedding(30, 6, name="first")(source))
+    y = L.Activation("tanh")(L.Embedding(20, 4, "he_normal", name="second")(source))
+    x = L.Concatenate()([activated(x, L.Conv1D(6, 3, padding="same")), L.BatchNormalization()(x), y])
+    return keras.Model(source, dense(3)(L.Flatten()(x)))
+
+
 GRAPHS = {
     "resnet": (resnet, rct.Recipe(bits=6)),
     "mobilenet": (mobilenet, rct.Recipe(bits=7, per_channel=True)),
     "sequence": (sequence, rct.Recipe(bits=8, rules=(rct.Rule("conv1d*", bits=4, per_channel=True),))),
     "squeeze": (squeeze, rct.Recipe(bits=8)),
     "dense block": (dense_block, rct.Recipe(bits=5, rules=(rct.Rule("dense*", bits=2),))),
+    "words": (words, rct.Recipe(bits=6, rules=(rct.Rule("first", bits=8),))),
     "decoder": (decoder, rct.Recipe(bits=8, per_channel=True, rounding="truncate")),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A model with what became of it, and samples: float32 and as the network reads them."""
+    """A model with what became of it, and samples: float32 or ids, and as the network reads them."""
 
     model: Any
     network: TrainedNetwork
     tflite: bytes
     graph: Graph
-    samples: npt.NDArray[np.float32]
+    samples: npt.NDArray[np.float32] | npt.NDArray[np.int32]
 
     @property
-    def inputs(self) -> npt.NDArray[np.int8]:
+    def inputs(self) -> npt.NDArray[np.int8] | npt.NDArray[np.int32]:
+        if self.network.takes_ids:
+            return self.samples.astype(np.int32)
         grid = self.network.input
         scaled = self.samples * self.graph.training.input_scale + self.graph.training.input_offset
         return np.clip(np.rint(scaled / grid.scale) + grid.zero_point, -128, 127).astype(np.int8)
@@ -125,7 +137,10 @@ def observed(model, recipe=None, steps=4):
             layer.momentum = 0.5
             layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape) * random.choice([-1, 1], layer.gamma.shape))
             layer.beta.assign(random.normal(0.0, 0.3, layer.beta.shape))
-    samples = random.normal(size=(32, *model.input_shape[1:])).astype(np.float32)
+    shape = (32, *model.input_shape[1:])
+    samples = random.normal(size=shape).astype(np.float32)
+    if model.inputs[0].dtype == "int32":
+        samples = random.integers(0, 20, shape).astype(np.int32)
     for _ in range(steps):
         quantised(samples, training=True)
     return quantised, samples

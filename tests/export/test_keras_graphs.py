@@ -108,6 +108,12 @@ def recurrent(layer):
     return keras.Model(x, dense(2)(layer(x)))
 
 
+def words_model(*tables):
+    words = keras.Input((5,), dtype="int32")
+    x = [L.GlobalAveragePooling1D()(table(words)) for table in tables]
+    return keras.Model(words, dense(2)(x[0] if len(x) == 1 else L.Add()(x)))
+
+
 def broadcast():
     x = keras.Input((4, 4, 3))
     mask = L.Conv2D(1, 1, activation="sigmoid")(x)
@@ -124,6 +130,9 @@ REFUSED = {
     "dilation": (lambda: image_model(L.Conv2D(2, 3, dilation_rate=2, name="wide")), r"'wide'.*dilation_rate"),
     "activation": (lambda: image_model(L.Conv2D(2, 3, activation="gelu", name="soft")), r"'soft'.*but it is gelu"),
     "ReLU": (lambda: image_model(conv(2, 1), L.ReLU(max_value=1.0, name="short")), r"'short'.*max_value 1.0"),
+    "mask": (lambda: words_model(L.Embedding(9, 3, mask_zero=True, name="table")), "'table'.*mask_zero must be False"),
+    "rows": (lambda: words_model(L.Embedding(70000, 3, name="table")), "'table'.*input_dim must be at most 65535"),
+    "two tables of one": (lambda: words_model(*[L.Embedding(9, 3, name="table")] * 2), "'table'.*used 2 times"),
     "softmax": (lambda: keras.Sequential([keras.Input((3,)), L.Dense(2, "softmax", name="end")]), "'end'.*logits"),
     "sigmoid": (lambda: keras.Sequential([keras.Input((3,)), L.Dense(1, "sigmoid", name="end")]), "'end'.*logits"),
 }
@@ -134,3 +143,17 @@ def test_what_the_device_cannot_run_is_named(case):
     make, message = REFUSED[case]
     with pytest.raises(UnsupportedLayerError, match=message):
         freeze(rct.quantize(make()))
+
+
+def test_a_table_has_one_scale():
+    model = rct.quantize(words_model(L.Embedding(9, 3, name="table")), recipe=rct.Recipe(per_channel=True))
+    with pytest.raises(UnsupportedLayerError, match=r"'table'.*one scale.*Rule\('table', per_channel=False\)"):
+        freeze(model)
+
+
+def test_the_table_is_a_gather_and_nothing_stands_before_it():
+    assert kinds_of("words")[:2] == ["GATHER", "GATHER"]
+    tensors, ops = exported("words").graph.tensors, exported("words").graph.ops
+    assert tensors[ops[0].inputs[0]].dtype == np.int32
+    assert tensors[ops[0].output].scale == tensors[ops[0].inputs[1]].scale
+    assert kinds_of("words").count("QUANTIZE") == 1  # of tanh, before the join

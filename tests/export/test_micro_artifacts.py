@@ -12,6 +12,7 @@ from rct_tflite.export.micro_artifacts import MAX_VECTORS, arena_margin, write_m
 from rct_tflite.tflite.oracle import arena_bytes, run_micro
 from rct_tflite.tflite.reader import read_graph
 from tests.tflite.networks import exported, network_of, random_inputs
+from tests.tflite.one_op import words_model
 
 HERE = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
@@ -101,6 +102,19 @@ def test_glue_fits_tflm_s_declarations(tmp_path, case, definition):
     kinds = {op.kind for op in read_graph(exported(case)).ops}
     assert f"MicroMutableOpResolver<{len(kinds)}>" in source.read_text()
     assert source.read_text().count("resolver.Add") == 2 * len(kinds)
+
+
+def test_a_network_of_ids(tmp_path):
+    model, folder = words_model(), tmp_path / "net"
+    graph = read_graph(model, "net")
+    ids = graph.random_inputs(3, np.random.default_rng(0))
+    write_micro_artifacts(folder, graph, model, ids)
+    assert compile_all(folder, tmp_path).stdout == model
+    assert numbers((folder / "net_test_vectors.h").read_text(), "net_test_inputs") == ids.ravel().tolist()
+    assert "#define NET_INPUT_IDS   11" in (folder / "net_tflm.h").read_text()
+    assert "ids from 0 to 10" in (folder / "README.md").read_text()
+    includes = ["-I", str(HERE / "tflm_declarations"), "-DTF_LITE_STATIC_MEMORY", "-DCMSIS_NN"]
+    subprocess.run([*CXX, "-fsyntax-only", *includes, str(folder / "net_tflm.cc")], check=True)
 
 
 def test_same_input_gives_same_bytes(folder, artifacts, tmp_path):

@@ -68,16 +68,19 @@ class Case:
     aids: AidOptions = NO_AIDS
     error_bits: int = 8
     adaptation: AdaptationOptions | None = None
+    recomputes: bool = False
 
     def __post_init__(self):
         plan = select(self.graph, self.train, loss=self.loss)
-        self.plan = dataclasses.replace(plan, options=self.options, aids=self.aids, error_bits=self.error_bits)
+        again = tuple(op.name for op in self.graph.ops) if self.recomputes else ()
+        self.plan = dataclasses.replace(
+            plan, options=self.options, aids=self.aids, error_bits=self.error_bits, recomputed=again
+        )
         if self.adaptation is not None:
             self.plan = adapt(self.graph, self.plan, self.adaptation)
         self.memory = plan_memory(self.graph, self.plan)
-        shape = self.graph.tensors[self.graph.input].shape[1:]
         random = np.random.default_rng(11)
-        self.samples = random.integers(-128, 128, (self.steps, *shape), np.int8)
+        self.samples = self.graph.random_inputs(self.steps, random)
         outputs = self.graph.tensors[self.graph.output].size
         self.labels = random.integers(0, outputs, self.steps)
         if not self.loss.takes_class:

@@ -24,7 +24,7 @@ from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
 from tests.graphs import GraphBuilder, widened
-from tests.tflite.one_op import branched, separable
+from tests.tflite.one_op import branched, separable, words
 
 STEPS = 100
 LEARNING_RATE = 0.05
@@ -51,6 +51,7 @@ class Row:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     error_bits: int = 8
+    recomputes: bool = False  # all that can be computed again in the backward pass
 
 
 ROWS = {
@@ -64,7 +65,12 @@ ROWS = {
     "mixed 3, 7, 5 and 2 bits, wide errors": Row(mixed(), "all", STOCHASTIC, error_bits=16),
     "branches, 8 bits": Row(branched(), "all", TRUNCATE),
     "separable, 8 bits": Row(separable(), "all", STOCHASTIC),
+    "branches, nothing kept": Row(branched(), "all", STOCHASTIC, recomputes=True),
+    "separable, 5 bits, some channels, nothing kept": Row(separable(5), "{0}:2,{1},{2}:1", TRUNCATE, recomputes=True),
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
+    "words, 8 bits": Row(words(), "all", TRUNCATE),
+    "words, 5 bits, some rows, wide errors": Row(words(5), "{0}:4,{1},{2}:bias", STOCHASTIC, error_bits=16),
+    "words, 11 bits": Row(widened(words(), 11), "{0},{2}", TRUNCATE),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
     "dense, 12 bits, per channel": Row(dense(12, True), "all", TRUNCATE),
     "conv, 9 bits, some channels": Row(conv(9), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
@@ -79,10 +85,11 @@ class Lesson:
         graph = self.graph = row.graph
         names = [op.name for op in graph.ops if op.has_weights]
         plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
-        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits)
+        again = tuple(op.name for op in graph.ops) if row.recomputes else ()
+        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, recomputed=again)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
-        inputs = random.integers(-128, 128, (STEPS, *graph.tensors[graph.input].shape[1:]), np.int8)
+        inputs = graph.random_inputs(STEPS, random)
         outputs = graph.tensors[graph.output].size
         if row.loss.takes_class:
             self.samples = Samples(inputs, random.integers(0, outputs, STEPS))

@@ -124,12 +124,13 @@ CASES = {
     "wide, truncated": (wide(), "4:16", 3.0, room(wide()) + 60),
     "wide, spread": (read_graph(spread_model()), "6:12", 20.0, None),
 }
+RECOMPUTED = ("branches",)
 
 
 def case_of(folder, name, target=TARGET) -> Swinging:
     graph, limits, t_min, budget = CASES[name]
     options = AdaptationOptions(limits, budget_bytes=budget, interval=5, t_min=t_min)
-    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options)
+    return Swinging(folder, graph, "all", target, steps=STEPS, adaptation=options, recomputes=name in RECOMPUTED)
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -12,8 +12,10 @@ from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.search import Limits, search_updates
 from rct_tflite.planning.selection import select, told
 from rct_tflite.reference.network import ReferenceNetwork
+from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target_file import find_target
 from tests.graphs import GraphBuilder, conv_digits, dense_digits
+from tests.tflite.one_op import words
 
 GRAPH = conv_digits(per_channel=True)
 TARGET = find_target("cortex-m7")
@@ -154,3 +156,30 @@ def test_layers_that_no_error_reaches_are_left_out():
     assert reachable(graph, plan) == plan
     blocked = dataclasses.replace(graph, ops=tuple(ops))
     assert reachable(blocked, plan).trained == plan.trained[2:]
+
+
+def test_a_table_learns_by_rows():
+    graph = words()
+    assert told(select(graph, "bias")) == "t6:bias, t11:bias"
+    assert told(select(graph, "t2:3,t11")) == "t2:3, t11"
+    with pytest.raises(RecipeError, match="'t2' is a table and has no biases.*Write t2:0.25"):
+        select(graph, "t2:bias")
+    inputs = np.minimum(graph.random_inputs(40, np.random.default_rng(0)), 4)  # rows 5 to 10 promise nothing
+    gains = measure_gains(graph, select(graph, "all"), inputs, np.arange(40) % 4)
+    assert (gains["t2"].weights[:5] > 0).all()
+    assert not gains["t2"].weights[5:].any()
+    found = search_updates(graph, select(graph, "all"), gains, TARGET, Limits(ram=2745))
+    candidates = {candidate.name: candidate for candidate in found.candidates}
+    deepest = candidates["from t2"]
+    assert deepest.fits
+    assert set(deepest.plan.channels_of("t2", 11)) <= set(range(5))
+    assert deepest.plan.channels_of("t2", 11)
+    assert deepest.gain > candidates["last:2"].gain
+
+
+@pytest.mark.parametrize("options", [StepOptions(accumulate=4), StepOptions(momentum=100)])
+def test_what_a_table_cannot_hold_is_refused(options):
+    graph = words()
+    with pytest.raises(RecipeError, match="Layer 't2' is a table.*Leave --accumulate, --momentum"):
+        plan_memory(graph, dataclasses.replace(select(graph, "all"), options=options))
+    plan_memory(graph, dataclasses.replace(select(graph, "last:2"), options=options))

@@ -9,6 +9,7 @@ from rct_tflite.tflite.reader import read_graph
 from tests.gradient_cosines import gradient_cosines
 from tests.graphs import GraphBuilder
 from tests.keras_networks import autoencoder, converted, dense_block, residual, resnet, squeeze_and_excite
+from tests.tflite.one_op import words
 
 DEEP = 10
 
@@ -44,6 +45,10 @@ def test_deep_networks(make, layers):
 @pytest.mark.parametrize("make", [residual, squeeze_and_excite, dense_block])
 def test_networks_with_branches(make):
     check(gradient_cosines(read_graph(converted(make)), normal=True))
+
+
+def test_a_table():
+    check(gradient_cosines(words(rows=40, length=24), counts=(8, 40)))
 
 
 def test_resnet():

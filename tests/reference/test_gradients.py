@@ -29,7 +29,9 @@ class RecordingTrainer(ReferenceTrainer):
         exponents = error.exponent - self.gradient_bits(op), error.exponent
         self.seen[op.name] = [
             (g.T * step.mantissa * 2.0 ** -(step.shift + exponent) * scale / self.plan.learning_rate).T
-            for g, step, scale, exponent in zip(gradients, (c.weight_step, c.bias_step), scales, exponents, strict=True)
+            for g, step, scale, exponent in zip(
+                gradients, (c.weight_step, c.bias_step), scales, exponents, strict=False
+            )
         ]
 
 

@@ -18,6 +18,7 @@ OPTIONS = {
     OpKind.DEPTHWISE_CONV_2D: "DepthwiseConv2D",
     OpKind.TRANSPOSE_CONV: "TransposeConv",
     OpKind.FULLY_CONNECTED: "FullyConnected",
+    OpKind.GATHER: "Gather",
     OpKind.MEAN: "Reducer",
     OpKind.SOFTMAX: "Softmax",
     OpKind.LEAKY_RELU: "LeakyRelu",
@@ -30,8 +31,9 @@ INT8, INT32 = 9, 2
 class Quantised:
     """A tensor: computed where `data` is None; one scale, or one per slice along `axis`."""
 
-    def __init__(self, shape, scale=1.0, zero_point=0, data=None, axis=0):
+    def __init__(self, shape, scale=1.0, zero_point=0, data=None, axis=0, kind=INT8):
         self.shape, self.data, self.axis = tuple(shape), data, axis
+        self.kind = kind if data is None or data.dtype == np.int8 else INT32
         self.scales = np.atleast_1d(np.asarray(scale, np.float32))
         self.zero_points = np.full(self.scales.size, zero_point, np.int64)
 
@@ -47,9 +49,8 @@ class ModelBuilder:
         self.tensors, self.buffers, self.codes, self.operators = [], [schema().BufferT()], [], []
 
     def tensor(self, tensor: Quantised) -> int:
-        fb, buffer, kind = schema(), 0, INT8
+        fb, buffer = schema(), 0
         if tensor.data is not None:
-            kind = INT8 if tensor.data.dtype == np.int8 else INT32
             self.buffers.append(fb.BufferT(data=np.frombuffer(tensor.data.tobytes(), np.uint8)))
             buffer = len(self.buffers) - 1
         quantization = fb.QuantizationParametersT(
@@ -58,7 +59,12 @@ class ModelBuilder:
         name = f"t{len(self.tensors)}"
         self.tensors.append(
             fb.TensorT(
-                shape=list(tensor.shape), type=kind, buffer=buffer, name=name, quantization=quantization, hasRank=True
+                shape=list(tensor.shape),
+                type=tensor.kind,
+                buffer=buffer,
+                name=name,
+                quantization=quantization,
+                hasRank=True,
             )
         )
         return len(self.tensors) - 1
@@ -85,6 +91,52 @@ class ModelBuilder:
         return pack_model(
             fb.ModelT(version=3, operatorCodes=self.codes, subgraphs=[subgraph], buffers=self.buffers, description="")
         )
+
+
+def ids(shape) -> Quantised:
+    """The input of a network that picks rows of a table."""
+    return Quantised(shape, kind=INT32)
+
+
+def gather(table: Quantised, shape, **attributes) -> bytes:
+    """A model of one GATHER, which picks a row for each id of an input of `shape`."""
+    builder = ModelBuilder()
+    source = builder.tensor(ids(shape))
+    output = Quantised((*shape, table.shape[-1]), table.scales, table.zero_points[0])
+    attributes = {"axis": 0, "batchDims": 0, **attributes}
+    return builder.model(source, builder.op(OpKind.GATHER, [table, source], output, **attributes))
+
+
+def words(bits=8, rows=11, length=7):
+    """A graph of `words_model()` with its bit-width."""
+    graph = read_graph(words_model(bits, rows, length))
+    layers = tuple(LayerTraining(op.name, bits) for op in graph.ops if op.has_weights)
+    return dataclasses.replace(graph, training=TrainingMetadata(layers))
+
+
+def words_model(bits=8, rows=11, length=7) -> bytes:
+    """A table, a convolution over what it says of each word, the largest over time, a dense layer.
+
+    The words of a sample repeat.
+    """
+    random, builder = np.random.default_rng(bits), ModelBuilder()
+
+    def weights(shape):
+        limit = top(bits)
+        scale = 1.5 / (limit * np.sqrt(np.prod(shape[1:])))
+        return Quantised.constant(random.integers(-limit, limit + 1, shape).astype(np.int8), scale)
+
+    source, table = builder.tensor(ids((1, length))), weights((rows, 5))
+    x = builder.op(OpKind.GATHER, [table, source], Quantised((1, length, 5), table.scales), axis=0, batchDims=0)
+    image = Quantised.constant(np.array((1, 1, length, 5), np.int32))
+    x = builder.op(OpKind.RESHAPE, [x, image], Quantised((1, 1, length, 5), table.scales))
+    convolution = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": 1}
+    x = builder.op(OpKind.CONV_2D, [x, weights((6, 1, 3, 5))], Quantised((1, 1, length, 6), 0.02, -90), **convolution)
+    window = {"strideH": 1, "strideW": length, "filterHeight": 1, "filterWidth": length, "padding": 1}
+    x = builder.op(OpKind.MAX_POOL_2D, [x], Quantised((1, 1, 1, 6), 0.02, -90), **window)
+    x = builder.op(OpKind.RESHAPE, [x, Quantised.constant(np.array((1, 6), np.int32))], Quantised((1, 6), 0.02, -90))
+    x = builder.op(OpKind.FULLY_CONNECTED, [x, weights((4, 6))], Quantised((1, 4), 0.05), fusedActivationFunction=0)
+    return builder.model(source, x)
 
 
 def one_op(kind: OpKind, inputs, output: Quantised, **attributes) -> bytes:

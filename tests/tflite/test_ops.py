@@ -7,7 +7,7 @@ from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.spec.graph import PAIR_KINDS, OpKind
 from rct_tflite.tflite.oracle import layer_outputs
 from rct_tflite.tflite.reader import read_graph
-from tests.tflite.one_op import Quantised, one_op
+from tests.tflite.one_op import Quantised, gather, one_op
 
 EVERY_VALUE = np.arange(-128, 128).astype(np.int8)
 FIXED = {OpKind.LOGISTIC: (1 / 256, -128), OpKind.TANH: (1 / 128, 0), OpKind.SOFTMAX: (1 / 256, -128)}
@@ -160,3 +160,13 @@ def test_weighted(per_channel, bias, activation):
     ]
     for seed, (kind, shape, weights, out, attributes) in enumerate(rows):
         check(weighted(kind, shape, weights, out, seed, per_channel, bias, **attributes), values(shape))
+
+
+@pytest.mark.parametrize("zero_point", [-128, 0, 127])
+@pytest.mark.parametrize(("shape", "rows", "depth"), [((1,), 3, 5), ((1, 6), 300, 8), ((1, 4, 3), 70, 1)])
+def test_gather(shape, rows, depth, zero_point):
+    random = np.random.default_rng(rows)
+    table = Quantised.constant(random.integers(-128, 128, (rows, depth), np.int8), 0.03, zero_point)
+    ids = random.integers(0, rows, (5, *shape[1:])).astype(np.int32)
+    ids.reshape(-1)[:2] = 0, rows - 1
+    check(gather(table, shape), ids)

@@ -15,7 +15,7 @@ from rct_tflite.tflite.oracle import layer_outputs
 from rct_tflite.tflite.patch import find_weights, replace_weights
 from rct_tflite.tflite.reader import read_graph, unique_identifiers
 from tests.tflite.networks import exported
-from tests.tflite.one_op import ModelBuilder, Quantised, one_op
+from tests.tflite.one_op import ModelBuilder, Quantised, gather, ids, one_op
 
 
 def quantise(*layers, batch=1, integer=True):
@@ -255,6 +255,35 @@ def kept(shape, scale=0.1):
 def test_ops_that_do_not_fit_are_explained(kind, inputs, output, attributes, error, message):
     with pytest.raises(error, match=message):
         read_graph(one_op(kind, inputs, output, **attributes))
+
+
+TABLE = Quantised.constant(np.arange(-6, 6).astype(np.int8).reshape(4, 3), 0.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (gather(TABLE, (1, 3), axis=1), "GATHER with axis 1 and 0 batch dimensions"),
+        (gather(TABLE, (1, 3), batchDims=1), "GATHER with axis 0 and 1 batch dimensions"),
+        (gather(TABLE, (2, 3)), "batch 1"),
+        (gather(Quantised.constant(np.zeros((2, 2, 3), np.int8), 0.1), (1, 3)), "must have 2 dimensions"),
+        (gather(Quantised.constant(np.zeros((4, 3), np.int32)), (1, 3)), "GATHER on INT32 't"),
+        (one_op(OpKind.RELU, [ids((1, 4))], kept((1, 4))), "RELU on INT32"),
+        (
+            one_op(
+                OpKind.GATHER,
+                [kept((1, 3)), Quantised.constant(np.zeros((1, 2), np.int32))],
+                kept((1, 2, 3)),
+                axis=0,
+                batchDims=0,
+            ),
+            "reads ids that are computed or constant",
+        ),
+    ],
+)
+def test_other_gathers_are_refused(model, message):
+    with pytest.raises(UnsupportedLayerError, match=message):
+        read_graph(model)
 
 
 def test_an_unchanged_copy_is_equal():

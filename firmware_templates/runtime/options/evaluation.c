@@ -3,6 +3,7 @@
 
 #include "clear.h"
 #include "rct_aids.h"
+#include "rct_input.h"
 
 static uint32_t confusion_bytes(void)
 {
@@ -24,7 +25,7 @@ void rct_model_begin_evaluation(void)
 rct_status_t rct_model_evaluate(uint16_t label, uint8_t *right)
 {
     const rct_aids_t *aids = &rct_model_aids;
-    if (!aids->confusion || label >= rct_model_info.classes) {
+    if (!aids->confusion || label >= rct_model_info.classes || !rct_model_input_is_sound()) {
         return RCT_ERR_ARGUMENT;
     }
     const uint16_t guess = rct_argmax(rct_model_predict(), (uint16_t)rct_model_info.classes);
@@ -40,7 +41,7 @@ rct_status_t rct_model_evaluate_target(uint32_t *distance)
 {
     const rct_aids_t *aids = &rct_model_aids;
     const int8_t *target = rct_model_target();
-    if (!aids->progress || !target) {
+    if (!aids->progress || !target || !rct_model_input_is_sound()) {
         return RCT_ERR_ARGUMENT;
     }
     const int8_t *output = rct_model_predict();

@@ -79,7 +79,7 @@ void rct_aids_reset(const rct_aids_t *aids);
 void rct_model_begin_evaluation(void);
 
 /* Predicts the sample in rct_model_input() and counts whether it is right: into `*right`, 0 or 1.
- * RCT_ERR_ARGUMENT if the label is no class, or nothing counts classes. */
+ * RCT_ERR_ARGUMENT if the label is no class, an id no row of the table, or nothing counts classes. */
 rct_status_t rct_model_evaluate(uint16_t label, uint8_t *right);
 
 /* The same for a loss with targets: the sum of the differences between output and rct_model_target(). */
@@ -93,7 +93,7 @@ rct_verdict_t rct_model_judge(uint16_t patience);
 rct_status_t rct_model_roll_back(void);
 
 /* Offers the sample in rct_model_input(), before it is predicted, to the buffer. RCT_ERR_ARGUMENT if the
- * label is no class, or there is no buffer. */
+ * label is no class, an id no row of the table, or there is no buffer. */
 rct_status_t rct_model_remember(uint16_t label);
 
 /* One training step on a sample of the buffer, drawn at random; its slot into `*slot`. RCT_ERR_ARGUMENT if

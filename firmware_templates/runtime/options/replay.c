@@ -1,6 +1,7 @@
 /* A class-balanced reservoir: as many slots for each class as there is room, and each sample of a class with
  * the same chance (ARITHMETIC.md 8). */
 #include "rct_aids.h"
+#include "rct_input.h"
 #include "random.h"
 
 /* A number below `count`, which is at most 65536. */
@@ -53,7 +54,7 @@ static void mark_full(const rct_replay_t *replay)
 rct_status_t rct_model_remember(uint16_t label)
 {
     const rct_replay_t *replay = rct_model_aids.replay;
-    if (!replay || label >= rct_model_info.classes) {
+    if (!replay || label >= rct_model_info.classes || !rct_model_input_is_sound()) {
         return RCT_ERR_ARGUMENT;
     }
     rct_replay_class_t *own = &replay->classes[label];

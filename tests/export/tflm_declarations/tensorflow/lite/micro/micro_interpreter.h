@@ -9,9 +9,10 @@
 #define TFLITE_SCHEMA_VERSION (3)
 
 typedef enum { kTfLiteOk = 0, kTfLiteError = 1 } TfLiteStatus;
-typedef enum { kTfLiteFloat32 = 1, kTfLiteInt8 = 9 } TfLiteType;
+typedef enum { kTfLiteFloat32 = 1, kTfLiteInt32 = 2, kTfLiteInt8 = 9 } TfLiteType;
 
 typedef union {
+    int32_t *i32;
     int8_t *int8;
     void *data;
 } TfLitePtrUnion;

@@ -41,6 +41,7 @@ template <unsigned int ops> class MicroMutableOpResolver : public MicroOpResolve
     TfLiteStatus AddConv2D(const TFLMRegistration &registration = Register_ANY());
     TfLiteStatus AddDepthwiseConv2D(const TFLMRegistration &registration = Register_ANY());
     TfLiteStatus AddFullyConnected(const TFLMRegistration &registration = Register_ANY());
+    TfLiteStatus AddGather(const TFLMRegistration &registration = Register_ANY());
     TfLiteStatus AddHardSwish(const TFLMRegistration &registration = Register_ANY());
     TfLiteStatus AddLeakyRelu(const TFLMRegistration &registration = Register_ANY());
     TfLiteStatus AddLogistic(const TFLMRegistration &registration = Register_ANY());
