@@ -2,12 +2,14 @@
 
 python models/adaptation/truncation.py [--only NAME ...] [--seeds 2] [--data FOLDER] --models FOLDER [--json FILE]
 
-The networks and targets of `adapt.py`, at the learning rates that it found best: the same C of the firmware learns with
-weights as exported, of 8 bits, and with the same weights given more (`rct-tflite export --weight-bits`).
+The networks and targets of `adapt.py`, at the learning rate that it found best and at a tenth of it: the same C of the
+firmware learns with weights as exported, of 8 bits, and with the same weights given more (`rct-tflite export
+--weight-bits`).
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import tempfile
@@ -34,6 +36,8 @@ from rct_tflite.spec.target_file import find_target  # noqa: E402
 from rct_tflite.tflite.reader import read_graph  # noqa: E402
 from rct_tflite.tflite.rescale import widen_weights  # noqa: E402
 
+PARTS = (1.0, 0.1)
+"""Of the best learning rate."""
 METHODS = (
     *((Rounding.TRUNCATE, bits) for bits in (8, 10, 12)),
     (Rounding.STOCHASTIC, 8),
@@ -49,6 +53,7 @@ class Row:
         seed: Of the source's training and of the order of the samples.
         rounding: Of the updates.
         bits: Of the weights that learn.
+        rate: Learning rate.
         ram: Planned for the target, stack included, in bytes.
         before: Balanced accuracy in percent before learning.
         after: The same after learning.
@@ -58,6 +63,7 @@ class Row:
     seed: int
     rounding: str
     bits: int
+    rate: float
     ram: int
     before: float
     after: float
@@ -83,26 +89,29 @@ def rows_of(name: str, seed: int, folder: Path, models: Path, work: Path) -> lis
             place = work / f"{name}-{seed}-{number}-{rounding}-{bits}"
             place.mkdir()
             tuner = IntegerTuner(graph, train, place)
-            for target in domain.targets:
-                predicted = tuner.tune(target.learn, target.test, RATES.get(name, RATE), EPOCHS)
+            for target, part in itertools.product(domain.targets, PARTS):
+                rate = part * RATES.get(name, RATE)
+                predicted = tuner.tune(target.learn, target.test, rate, EPOCHS)
                 before, after = (round(score(classes, target.test.y), 2) for classes in predicted)
-                rows.append(Row(target.name, seed, str(rounding), bits, ram, before, after))
+                rows.append(Row(target.name, seed, str(rounding), bits, rate, ram, before, after))
                 print(f"{name}, {rows[-1]}", flush=True)
     return rows
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns per method the RAM and the mean scores, and how far it is from the last one: mean and standard error."""
-    scores = {method: [row for row in rows if (row.rounding, row.bits) == method] for method in METHODS}
-    reference = np.array([row.after for row in scores[METHODS[-1]]])
+    """Returns per rate and method RAM, mean scores and how far they are from the last method's, with standard error."""
+    cases = [(rate, *method) for rate in dict.fromkeys(row.rate for row in rows) for method in METHODS]
+    scores = {case: [row for row in rows if (row.rate, row.rounding, row.bits) == case] for case in cases}
     result = []
-    for (rounding, bits), part in scores.items():
+    for (rate, rounding, bits), part in scores.items():
+        reference = np.array([row.after for row in scores[rate, *METHODS[-1]]])
         gain = np.array([row.after for row in part]) - reference
         error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         result.append(
             {
                 "rounding": str(rounding),
                 "bits": bits,
+                "rate": rate,
                 "ram": max(row.ram for row in part),
                 "before": round(float(np.mean([row.before for row in part])), 1),
                 "after": round(float(np.mean([row.after for row in part])), 1),
@@ -116,8 +125,8 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
 def table(content: dict[str, Any]) -> list[str]:
     """Returns the rows of the README's table from what `truncation.json` holds."""
     return [
-        f"| {name} | {row['rounding']}, {row['bits']} bits | {row['ram']:,} | {row['before']:.1f} | {row['after']:.1f} "
-        f"| {row['difference']:+.2f} +- {row['standard_error']:.2f} |"
+        f"| {name} | {row['rate']:g} | {row['rounding']}, {row['bits']} bits | {row['ram']:,} | {row['before']:.1f} "
+        f"| {row['after']:.1f} | {row['difference']:+.2f} +- {row['standard_error']:.2f} |"
         for name, result in content["results"].items()
         for row in result["summary"]
     ]
