@@ -322,6 +322,17 @@ def test_hand_built_models(samples):
     assert [int(layer.bits) for layer in model.integer_weights] == [7, 6]
 
 
+def test_the_layers_do_not_train_in_a_model_that_would_leave_their_integers(samples):
+    model = keras.Sequential([keras.Input((6, 6, 2)), L.Flatten(), rct.layers.Dense(3, name="dense")])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    model.evaluate(*samples, verbose=0)
+    with pytest.raises(UnsupportedLayerError, match=r"'dense' would not train.*RCTModel.*Sequential"):
+        model.fit(*samples, verbose=0)
+    model.layers[-1].trainable = False
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    model.fit(*samples, verbose=0)
+
+
 def test_the_package_imports_without_keras():
     code = (
         "import sys, rct_tflite; rct_tflite.Recipe(bits=6); dir(rct_tflite); "
