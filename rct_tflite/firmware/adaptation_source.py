@@ -52,6 +52,7 @@ def add_adaptation(names: Names, source: ModelSource) -> None:
         stochastic="true" if plan.rounding is Rounding.STOCHASTIC else "false",
     )
     source.adapts = True
+    source.checks.insert(0, "rct_adapt_is_sound(&adaptation)")  # what places the others
     source.includes.append("rct_adapt.h")
     source.variables.append(f"static rct_width_t widths[{len(ops)}];")
     source.variables.append("static uint32_t learnt_steps; /* since the last decision on widths */")
