@@ -89,7 +89,7 @@ def rows(name: str) -> Iterator[Row]:
     kept: tuple[int, bytes] | None = None
     planned = {}
     for request in REQUESTS:
-        found = choose_recomputation(graph, plan, request, lambda _: False)
+        found = choose_recomputation(graph, plan, CORE, request, lambda _: False)
         again = plan if found is None else found.plan
         if again.recomputed in planned and request != REQUESTS[0]:
             continue

@@ -27,6 +27,7 @@ from rct_tflite.tflite.reader import read_graph  # noqa: E402
 from tests.gradient_cosines import gradient_cosines  # noqa: E402
 from tests.keras_networks import BRANCHES, MLPERF_TINY, converted  # noqa: E402
 from tests.reference.test_gradient_precision import convolutions, dense  # noqa: E402
+from tests.tflite.one_op import words  # noqa: E402
 
 COUNTS = (4, 8)
 """Samples that only move the gains, and samples that are measured."""
@@ -40,7 +41,7 @@ def networks() -> dict[str, Callable[[], Graph]]:
     files = {
         name: (lambda make=make: read_graph(converted(make))) for name, make in {**BRANCHES, **MLPERF_TINY}.items()
     }
-    return {**deep, **files}
+    return {**deep, **files, "words": lambda: words(rows=100, length=24)}
 
 
 def measure(name: str, make: Callable[[], Graph]) -> list[dict[str, object]]:

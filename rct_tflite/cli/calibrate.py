@@ -15,7 +15,7 @@ from rct_tflite.energy.calibration.schedule import SCHEDULE_FILE, read_schedule
 from rct_tflite.energy.calibration.target_writer import write_target
 from rct_tflite.energy.calibration.trace import Trace
 from rct_tflite.export.output_folder import staged_folder
-from rct_tflite.firmware.calibration import BenchmarkOptions, write_benchmark
+from rct_tflite.firmware.calibration import BenchmarkOptions, has_port, write_benchmark
 from rct_tflite.spec.target_file import find_target, read_target_file, target_path
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -37,7 +37,7 @@ def command() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Length of a phase.")
 @click.option("--sleep", "sleep_s", type=click.FloatRange(0.02, 60), default=0.2, show_default=True)
-@click.option("--flash", is_flag=True, help="Also erase and write flash: fill in two functions of board.c.")
+@click.option("--flash", is_flag=True, help="Also erase and write flash: two functions of port.h.")
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
 @json_option
@@ -57,9 +57,10 @@ def firmware(
     Example:
       rct-tflite calibrate firmware --target stm32h743 --out build/calibration
     """
+    board = find_target(target)
     with staged_folder(out, force=False) as staged:
         options = BenchmarkOptions(seconds, sleep_s, flash, toolchain, emulator)
-        benchmark = write_benchmark(staged, find_target(target), options)
+        benchmark = write_benchmark(staged, board, options)
     schedule = benchmark.schedule
     if as_json:
         phases = [{**vars(phase), "instructions": dict(phase.instructions)} for phase in schedule.phases]
@@ -69,7 +70,9 @@ def firmware(
     for phase in schedule.phases:
         counts = ", ".join(f"{name} {count:,.0f}" for name, count in phase.instructions)
         click.echo(f"  {phase.name:<12} {phase.seconds:5.2f} s  {phase.iterations:>8,} x {counts} instructions")
-    click.echo(f"Next: fill in {typed(out / 'firmware' / 'board' / 'board.c')}, and follow {typed(out / 'README.md')}")
+    port = typed(out / "firmware" / "board" / "port.h")
+    what = f"see the pins in {port}, which was compiled but not run" if has_port(board) else f"fill in {port}"
+    click.echo(f"Next: {what}, and follow {typed(out / 'README.md')}")
 
 
 @command.command()

@@ -105,6 +105,8 @@ def load_function(reference: str) -> Callable[..., Any]:
         raise ModelFileError(f"Expected --model FILE.py:FUNCTION. Received: {reference!r}.")
     if not path.is_file():
         raise ModelFileError(f"The file of --model is not there. Expected a Python file. Received: {file!r}.")
+    import rct_tflite.training  # noqa: F401 (before the file imports Keras: its settings are read only once)
+
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -6,9 +6,13 @@ from pathlib import Path
 import click
 
 from rct_tflite.cli.output import format_cost, format_interval, interval_json, json_option, print_json, typed
+from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.jobs import FineTuning
+from rct_tflite.errors import DataError
 from rct_tflite.firmware.estimation import EstimateOptions, ProjectEstimate, estimate_project
+from rct_tflite.firmware.instructions import AUTO, SOURCES
 from rct_tflite.planning.memory_map import MemoryUse
+from rct_tflite.spec.run_log import find_run_log, read_run_log
 
 KIB = 1024
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -34,8 +38,22 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--battery", type=POSITIVE, metavar="MAH", help="Printed capacity: how long does it last?")
 @click.option("--battery-voltage", type=POSITIVE, default=3.0, show_default=True, metavar="V")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with pictures.")
+@click.option(
+    "--run",
+    "log",
+    type=click.Path(exists=True, path_type=Path),
+    help="Log of the training, as rct.RCTCallback(log=...) writes it: the page draws its bits, energy and accuracy.",
+)
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
+@click.option(
+    "--counts",
+    type=click.Choice(SOURCES),
+    default=AUTO,
+    show_default=True,
+    help="Count instructions on the emulated core, or estimate them from a model of the kernels. auto estimates where "
+    "there is no compiler or no emulator.",
+)
 @json_option
 def command(
     folder: Path,
@@ -52,14 +70,16 @@ def command(
     battery: float | None,
     battery_voltage: float,
     html: Path | None,
+    log: Path | None,
     toolchain: str,
     emulator: str,
+    counts: str,
     as_json: bool,
 ) -> None:
     """Estimate time, energy, battery life and memory of FOLDER.
 
-    Instructions are counted on the emulated core; cycles, time and energy follow from the target's numbers, each
-    with its interval. 'rct-tflite targets NAME' tells where those come from.
+    Instructions are counted on the emulated core, or estimated where that cannot be done; cycles, time and energy
+    follow from the target's numbers, each with its interval. 'rct-tflite targets NAME' tells where those come from.
 
     \b
     Examples:
@@ -67,6 +87,11 @@ def command(
       rct-tflite estimate build/kws --clock 80 --voltage 1.8 --samples 200 --epochs 5 --checkpoints 1
       rct-tflite estimate build/kws --per-day 8640 --sleep-uw 12 --battery 230 --html estimate.html
     """
+    if log is not None and html is None:
+        raise DataError(
+            "--run is for the page. Expected --html beside it. Received: --run alone. Add --html PAGE.html."
+        )
+    training = None if log is None else read_run_log(find_run_log(log))
     options = EstimateOptions(
         target=target,
         clock_mhz=clock,
@@ -80,16 +105,19 @@ def command(
         battery_v=battery_voltage,
         toolchain=toolchain,
         emulator=emulator,
+        counts=counts,
     )
     result = estimate_project(folder, options)
     if html is not None:
         from rct_tflite.export.estimate_page import write_estimate_page
 
-        write_estimate_page(result, html, _rows(result))
+        write_estimate_page(result, html, _rows(result), training)
     if as_json:
         print_json(_as_json(result))
         return
-    click.echo(f"{result.target.name}, {result.target.clock_mhz.value:g} MHz, counted on {result.emulator}")
+    click.echo(
+        f"{result.target.name}, {result.target.clock_mhz.value:g} MHz, instructions {result.instructions.source}"
+    )
     for name, text in _rows(result):
         click.echo(f"  {name:<20} {text}")
     if html is not None:
@@ -98,9 +126,11 @@ def command(
 
 def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
     rows = [
-        ("inference", f"{result.instructions_inference:,} instructions, {format_cost(result.inference)}"),
-        ("training step", f"{result.instructions_step:,} instructions, {format_cost(result.step)}"),
+        ("inference", f"{_instructions(result.instructions_inference)}, {format_cost(result.inference)}"),
+        ("training step", f"{_instructions(result.instructions_step)}, {format_cost(result.step)}"),
     ]
+    if result.instructions.guessed:
+        rows.append(("  guessed", ", ".join(result.instructions.guessed)))
     for phase in result.phases:
         total = max(sum(count for _, count in phase.classes), 1)
         shares = ", ".join(f"{name} {count / total:.0%}" for name, count in phase.classes)
@@ -123,6 +153,13 @@ def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
     return rows + [("to make it fit", cut) for cut in result.memory.cuts]
 
 
+def _instructions(count: Interval) -> str:
+    """Writes what was counted in full, and what is estimated with its interval."""
+    if count.low == count.high:
+        return f"{count.value:,.0f} instructions"
+    return format_interval(count, 1.0, "instructions")
+
+
 def _memory_row(use: MemoryUse) -> tuple[str, str]:
     pieces = ", ".join(f"{piece.name} {piece.size}" for piece in use.pieces)
     left = f"{use.free} free" if use.free >= 0 else f"{-use.free} TOO LITTLE"
@@ -135,9 +172,15 @@ def _as_json(result: ProjectEstimate) -> dict[str, object]:
     return {
         "target": result.target.name,
         "clock_mhz": result.target.clock_mhz.value,
-        "emulator": result.emulator,
-        "instructions_per_inference": result.instructions_inference,
-        "instructions_per_training_step": result.instructions_step,
+        "emulator": result.instructions.emulator,
+        "instructions_per_inference": round(result.instructions_inference.value),
+        "instructions_per_training_step": round(result.instructions_step.value),
+        "instructions": {
+            "source": result.instructions.source,
+            "guessed": list(result.instructions.guessed),
+            "inference": interval_json(result.instructions_inference),
+            "training_step": interval_json(result.instructions_step),
+        },
         "inference": dataclasses.asdict(result.inference),
         "training_step": dataclasses.asdict(result.step),
         "phases": [

@@ -24,7 +24,7 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
 
     RUN is the .jsonl or .csv file that rct.RCTCallback(log=...) writes, or a folder that holds one. The picture shows
     loss, accuracy, and for each layer bits, Gavg between its thresholds, underflow and saturation; then parameter
-    bytes and the paper's energy models.
+    bytes and the paper's energy models, and the accuracy for the energy spent so far, at which average bits.
 
     \b
     Examples:

@@ -32,7 +32,11 @@ _OPTIONS = (
         help="Give the layers that learn up to 16 bits, so that smaller updates count; their weights are worth the "
         "same. NAME:BITS,... for some of them. Inference stays that of 8 bits.  [default: as they are]",
     ),
-    click.option("--ram", type=Size(), help="With --train auto: RAM, stack included; 96K are 98,304 bytes."),
+    click.option(
+        "--ram",
+        type=Size(),
+        help="RAM that may be taken, stack included; 96K are 98,304 bytes.  [default: all that the target has]",
+    ),
     click.option("--flash", type=Size(), help="With --train auto: flash."),
     click.option("--time-per-step", type=_ABOVE_0, metavar="MS", help="With --train auto: estimated."),
     click.option("--energy-per-step", type=_ABOVE_0, metavar="UJ", help="With --train auto: estimated."),
@@ -81,4 +85,11 @@ def print_search(search: Search) -> None:
             f"  {mark} {candidate.name:<24.24} {candidate.gain:9.3g} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
             f"{1e6 * cost.energy_j:8.3g}  {told(candidate.plan)}"
         )
-    click.echo("    * is taken, - does not fit; time and energy are estimated from the multiplications")
+    step = search.counts.step
+    low, high = (end / step.value - 1.0 for end in (step.low, step.high))
+    click.echo(
+        "    * is taken, - does not fit; time and energy are estimated from what kernels took on the emulated core: "
+        f"its instructions within {low:.0%} to {high:+.0%}"
+    )
+    if search.counts.guessed:
+        click.echo(f"    never counted, and so guessed: {', '.join(search.counts.guessed)}")

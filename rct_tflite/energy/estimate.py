@@ -34,6 +34,10 @@ class Interval:
         """Multiplies by an exact number."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
+    def widened(self, low: float, high: float) -> "Interval":
+        """Multiplies by a number that is believed to lie in `low` to `high`, around 1."""
+        return Interval(self.value, self.low * low, self.high * high)
+
 
 ZERO = Interval(0.0, 0.0, 0.0)
 
@@ -60,6 +64,12 @@ class Estimate:
     def scaled(self, count: float) -> "Estimate":
         """Returns the cost of doing it `count` times."""
         return Estimate(self.cycles.scaled(count), self.time_s.scaled(count), self.energy_j.scaled(count))
+
+    def widened(self, low: float, high: float) -> "Estimate":
+        """Returns the cost of work whose amount is itself uncertain, by the factors `low` to `high`."""
+        return Estimate(
+            self.cycles.widened(low, high), self.time_s.widened(low, high), self.energy_j.widened(low, high)
+        )
 
 
 NOTHING = Estimate(ZERO, ZERO, ZERO)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rct_tflite.energy.estimate import Interval, Work, estimate_work
-from rct_tflite.errors import OutputFolderError
+from rct_tflite.errors import DataError, OutputFolderError
+from rct_tflite.export.energy_picture import draw_energy_curve, energy_curve
 from rct_tflite.firmware.estimation import ProjectEstimate
 from rct_tflite.planning.memory_map import MemoryUse
+from rct_tflite.spec.run_log import GEMM_ENERGY, RunLog, column
 from rct_tflite.spec.target import OP_CLASSES
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
@@ -17,17 +19,22 @@ MICRO = 1e6
 KIB = 1024
 
 
-def write_estimate_page(result: ProjectEstimate, path: Path, rows: Sequence[tuple[str, str]]) -> None:
+def write_estimate_page(
+    result: ProjectEstimate, path: Path, rows: Sequence[tuple[str, str]], run: RunLog | None = None
+) -> None:
     """Writes the page; the same estimate gives the same bytes.
 
     Args:
         result: The estimate.
         path: An .html file.
         rows: (what, figure) of the table, as the command prints them.
+        run: Log of the training that the network comes from, if its bits, energy and accuracy are to be drawn.
 
     Raises:
+        DataError: If the log holds no energy, or no metric.
         OutputFolderError: If the file cannot be written.
     """
+    training = "" if run is None else f"<h2>What the training got for its energy</h2>\n{_training_picture(run)}\n"
     table = "\n".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
     title = f"Estimate for {html.escape(result.target.name)}"
     page = f"""<!DOCTYPE html>
@@ -36,8 +43,8 @@ def write_estimate_page(result: ProjectEstimate, path: Path, rows: Sequence[tupl
 th {{ text-align: left; padding-right: 2em; }}
 svg {{ max-width: 100%; height: auto; }}</style></head>
 <body><h1>{title}</h1>
-<p>{html.escape(result.target.description)}. Instructions are counted; time and energy are estimates with their
-intervals.</p>
+<p>{html.escape(result.target.description)}. Instructions are {html.escape(result.instructions.source)}; time and
+energy are estimates with their intervals.</p>
 <table>
 {table}
 </table>
@@ -45,7 +52,7 @@ intervals.</p>
 {_energy_picture(result)}
 <h2>Where the bytes lie</h2>
 {_memory_picture((result.memory.flash, result.memory.ram))}
-</body></html>
+{training}</body></html>
 """
     try:
         path.write_text(page, encoding="utf-8")
@@ -96,6 +103,24 @@ def _memory_picture(uses: Sequence[MemoryUse]) -> str:
         axis.axvline(use.size / KIB, color="#222222")
         axis.set_xlabel("KiB")
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.2), frameon=False, fontsize="small")
+    return _svg(figure)
+
+
+def _training_picture(run: RunLog) -> str:
+    """Draws bits against energy against accuracy, by the papers' model."""
+    from matplotlib.figure import Figure
+
+    curve = energy_curve(run)
+    if curve is None:
+        raise DataError(
+            "The training's log tells no energy. Expected the columns steps, bits, a metric and "
+            f"{column(GEMM_ENERGY, '...')}, as rct.RCTCallback(log=...) writes them. Received: {[*run.columns]}. "
+            "Train with metrics=['accuracy'], or leave out --run."
+        )
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    axis = figure.subplots()
+    draw_energy_curve(figure, axis, curve)
+    axis.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
 

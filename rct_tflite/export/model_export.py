@@ -19,7 +19,7 @@ from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
-from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.options import NO_REQUEST, StepRequest
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
 from rct_tflite.planning.widths import learning_widths, read_widths
@@ -51,7 +51,7 @@ class ExportOptions:
         loss: What a training step makes smaller; None takes the model's.
         step: Of the training step, as the user wrote it.
         samples: Labelled samples that say which layers and channels promise most.
-        limits: Of what "auto" chooses.
+        limits: Of what "auto" chooses; that of RAM holds for any choice.
         error_bits: Bit-width of the errors of the backward pass.
         adaptation: How bit-widths follow the training on the device; None keeps them.
         weight_bits: Bit-widths that weights get before, as `read_widths()` reads them; None leaves them.
@@ -113,15 +113,17 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         content = _tflite_of(model, options)
         content, plan, search = _choose(content, model.stem, target, options)
         graph = read_graph(content, name=model.stem)
-        plan = dataclasses.replace(plan, aids=aid_options(plan.loss, options.step))
+        # What is computed again follows from the whole plan, below.
+        plan = dataclasses.replace(plan, recomputed=())
         if options.adaptation is not None:
             plan = adapt(graph, plan, options.adaptation)
         check_schedule(graph, plan)  # refuses what cannot be trained, before anything is written
-        recomputation = _recomputation(graph, plan, target, options.recompute)
+        ram = target.ram.size if options.limits.ram is None else min(options.limits.ram, target.ram.size)
+        recomputation = _recomputation(graph, plan, target, options.recompute, ram)
         plan = plan if recomputation is None else recomputation.plan
         memory = plan_memory(graph, plan)
-        need = check_fit(graph, memory, target)
-        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, adaptation=None)
+        need = check_fit(graph, memory, target, ram)
+        nothing = dataclasses.replace(plan, trained=(), partial=(), options=PLAIN_STEP, aids=NO_AIDS, adaptation=None)
         inference = memory_need(graph, plan_memory(graph, nothing), target)
         golden = _golden_inputs(graph, options.data, plan.loss)
         (folder / MODEL_FILE).write_bytes(content)
@@ -151,13 +153,13 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     return Export(out, graph, plan, memory, need, inference, search, errors, recomputation, target, micro)
 
 
-def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str) -> Recomputation | None:
+def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: str, ram: int) -> Recomputation | None:
     beside = memory_need(graph, plan_memory(graph, plan), target)
 
     def fits(arena: int) -> bool:
-        return dataclasses.replace(beside, arena=arena).ram <= target.ram.size
+        return dataclasses.replace(beside, arena=arena).ram <= ram
 
-    return choose_recomputation(graph, plan, request, fits)
+    return choose_recomputation(graph, plan, target.core, request, fits)
 
 
 def _choose(
@@ -168,10 +170,16 @@ def _choose(
     text = options.weight_bits
     widths = {} if text is None else read_widths(graph, text)
     choice = UpdateChoice(
-        options.train, options.learning_rate, options.loss, options.samples, options.limits, options.error_bits
+        options.train,
+        options.learning_rate,
+        options.loss,
+        options.samples,
+        options.limits,
+        options.error_bits,
+        options.recompute,
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
-    plan, search = choose_plan(widest, target, choice, step_options(graph, options.step))
+    plan, search = choose_plan(widest, target, choice, options.step)
     if text is not None:
         content = widen_weights(content, learning_widths(plan, text, widths))
     return content, plan, search

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rct_tflite.errors import OutputFolderError
+from rct_tflite.export.energy_picture import EnergyCurve, draw_energy_curve, energy_curve
 from rct_tflite.spec.run_log import (
     BITS,
     EPOCH,
@@ -22,6 +23,8 @@ from rct_tflite.spec.run_log import (
 )
 
 SUFFIXES = (".png", ".svg")
+CURVE_HEIGHT = 1.15
+"""Of accuracy against energy, in heights of the other panels."""
 
 # Hues that stay apart for colour-blind readers; a weight keeps its colour in all panels.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -51,22 +54,29 @@ def draw_run(run: RunLog, path: Path, title: str = "Training with nothing but th
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    panels = _Panels(run).all()
+    panels, curve = _Panels(run).all(), energy_curve(run)
     rows = max(math.ceil(len(panels) / 2), 1)
+    height = rows + (CURVE_HEIGHT if curve else 0.0)
     with mpl.rc_context({"svg.hashsalt": "rct-tflite"}):
-        figure = Figure(figsize=(9.0, 3.0 * rows), layout="constrained")
-        axes = figure.subplots(rows, 2, sharex=True, squeeze=False)
-        for axis, (name, draw) in zip(axes.flat, panels, strict=False):
-            draw(axis)
-            _style(axis, name)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        for axis in axes.flat[max(len(panels) - 2, 0) : len(panels)]:
+        figure = Figure(figsize=(9.0, 3.0 * height), layout="constrained")
+        grid = figure.add_gridspec(
+            rows + (1 if curve else 0), 2, height_ratios=[1.0] * rows + [CURVE_HEIGHT] * bool(curve)
+        )
+        axes: list[Any] = []
+        for place, (name, draw) in enumerate(panels):
+            axes.append(figure.add_subplot(grid[place // 2, place % 2], sharex=axes[0] if axes else None))
+            draw(axes[-1])
+            _style(axes[-1], name)
+            axes[-1].xaxis.set_tick_params(labelbottom=place >= len(panels) - 2)
+        for axis in axes[-2:]:
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axis.xaxis.set_tick_params(labelbottom=True)
         if len(run.weights) > len(COLOURS):
-            _legend_of_many(figure, axes.flat, run)
+            _legend_of_many(figure, axes, run)
+        if curve:
+            axis = figure.add_subplot(grid[rows, :])
+            draw_energy_curve(figure, axis, curve)
+            _style(axis, f"{_name_of(curve)} for its energy, by epoch")
         figure.suptitle(title)
         # No date and no version of the drawing library.
         metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
@@ -177,6 +187,10 @@ def _percent() -> Any:
 def _legend_of_many(figure: Any, axes: Iterable[Any], run: RunLog) -> None:
     lines = next(axis.get_lines() for axis in axes if axis.get_title(loc="left") == "Bits per weight")
     figure.legend(lines, run.weights, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+
+
+def _name_of(curve: EnergyCurve) -> str:
+    return curve.metric.removeprefix("val_").replace("_", " ").capitalize()
 
 
 def _style(axis: Any, title: str) -> None:

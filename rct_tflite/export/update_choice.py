@@ -7,10 +7,13 @@ from typing import Any
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
-from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search, search_updates
+from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
+from rct_tflite.planning.roomier_search import search_with_recomputation
+from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
 from rct_tflite.spec.graph import Graph
-from rct_tflite.spec.step_options import PLAIN_STEP, StepOptions
+from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -28,6 +31,7 @@ class UpdateChoice:
         samples: Labelled samples that say which layers and channels promise most.
         limits: Of what "auto" chooses.
         error_bits: Bit-width of the errors.
+        recompute: What may be computed again so that a larger set fits, as `choose_recomputation()` reads it.
     """
 
     train: str
@@ -36,10 +40,11 @@ class UpdateChoice:
     samples: Path | None = None
     limits: Limits = NO_LIMITS
     error_bits: int = 8
+    recompute: str = AUTO_RECOMPUTATION
 
 
 def choose_plan(
-    graph: Graph, target: Target, choice: UpdateChoice, options: StepOptions = PLAIN_STEP
+    graph: Graph, target: Target, choice: UpdateChoice, request: StepRequest = NO_REQUEST
 ) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
 
@@ -47,17 +52,18 @@ def choose_plan(
         graph: The network.
         target: For the limits of a search, where the user set none.
         choice: What the user said.
-        options: Of the training step.
+        request: Options of the training step, and aids.
 
     Raises:
-        RecipeError: If what learns cannot be read, or limits come without "auto".
+        RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
         DataError: If "auto" comes without samples, or they have no labels.
         FitError: If nothing is within the limits.
     """
     train, limits = choice.train, choice.limits
-    if train != AUTO and limits != NO_LIMITS:
+    options = step_options(graph, request)
+    if train != AUTO and replace(limits, ram=None) != NO_LIMITS:
         raise RecipeError(
-            "Limits are for a search. Expected --train auto with --ram, --flash, --time-per-step or "
+            "Limits but that of RAM are for a search. Expected --train auto with --flash, --time-per-step or "
             f"--energy-per-step. Received: --train {train}. Leave the limits out, or search."
         )
     if train == AUTO and choice.samples is None:
@@ -66,9 +72,7 @@ def choose_plan(
             "such as what the device will learn from. Received: none. Give --samples, or say what learns."
         )
     if choice.samples is None:
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss), options=options, error_bits=choice.error_bits
-        ), None
+        return _asked_for(select(graph, train, choice.learning_rate, choice.loss), choice, options, request), None
     everything = reachable(graph, select(graph, "all", choice.learning_rate, choice.loss))
     samples = read_samples(choice.samples, graph, everything.loss)
     samples.require_wanted(everything.loss)
@@ -77,13 +81,15 @@ def choose_plan(
     gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
         rows = {name: gain.weights for name, gain in gains.items()}
-        return replace(
-            select(graph, train, choice.learning_rate, choice.loss, rows), options=options, error_bits=choice.error_bits
-        ), None
-    search = search_updates(
-        graph, replace(everything, options=options, error_bits=choice.error_bits), gains, target, limits
-    )
+        chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
+        return _asked_for(chosen, choice, options, request), None
+    may_learn = _asked_for(everything, choice, options, request)
+    search = search_with_recomputation(graph, may_learn, gains, target, limits, choice.recompute)
     return search.best.plan, search
+
+
+def _asked_for(plan: TrainingPlan, choice: UpdateChoice, options: StepOptions, request: StepRequest) -> TrainingPlan:
+    return replace(plan, options=options, aids=aid_options(plan.loss, request), error_bits=choice.error_bits)
 
 
 def search_record(search: Search) -> dict[str, Any]:
@@ -92,6 +98,7 @@ def search_record(search: Search) -> dict[str, Any]:
         "criterion": CRITERION,
         "limits": asdict(search.limits),
         "best": search.best.name,
+        "instructions": {**asdict(search.counts.step), "guessed": list(search.counts.guessed)},
         "candidates": [_row(candidate) for candidate in search.candidates],
     }
 
@@ -103,6 +110,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "name": candidate.name,
         "trained": list(plan.trained),
         "partial": parts,
+        "recomputed": list(plan.recomputed),
         "gain": candidate.gain,
         "fits": candidate.fits,
         **asdict(candidate.cost),

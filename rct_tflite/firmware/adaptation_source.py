@@ -12,6 +12,21 @@ def adapts(names: Names, op: Op) -> bool:
     return names.plan.adaptation is not None and op.name in names.plan.trained
 
 
+def bound_grad(names: Names, op: Op, grad: str) -> tuple[str, list[str], list[str]]:
+    """Returns the op and tables that a backward kernel reads, and the statements before and after its call.
+
+    Args:
+        names: Of the network.
+        op: With weights.
+        grad: The address of its tables as exported.
+    """
+    if not adapts(names, op):
+        return f"&op_{names.ops[op.name]}, {grad}", [], []
+    bind = f"rct_bind_grad(&adaptation, {layer_number(names, op)}, &bound_grad, &backward);"
+    called = f"&bound_grad.op.{_member(op)}, &bound_grad.grad"
+    return called, [bind], ["backward.exponent -= 2 * bound_grad.octave;"]
+
+
 def layer_number(names: Names, op: Op) -> int:
     """Returns the place of a trained op in the tables of the adaptation."""
     return names.plan.trained.index(op.name)
@@ -21,8 +36,7 @@ def bound_op(names: Names, op: Op) -> str:
     """Returns the address of the op that a forward kernel reads."""
     if not adapts(names, op):
         return f"&op_{names.ops[op.name]}"
-    member = "fully_connected" if op.kind is OpKind.FULLY_CONNECTED else "conv_2d"
-    return f"&rct_bind(&adaptation, {layer_number(names, op)}, &bound)->{member}"
+    return f"&rct_bind(&adaptation, {layer_number(names, op)}, &bound)->{_member(op)}"
 
 
 def add_adaptation(names: Names, source: ModelSource) -> None:
@@ -50,14 +64,27 @@ def add_adaptation(names: Names, source: ModelSource) -> None:
         t_max=band.t_max,
         crowd=crowd_share(plan),
         stochastic="true" if plan.rounding is Rounding.STOCHASTIC else "false",
+        **({"rates": "&learnt_rates", "rate": "&rate.rate"} if plan.options.schedule is not None else {}),
     )
     source.adapts = True
     source.checks.insert(0, "rct_adapt_is_sound(&adaptation)")  # what places the others
-    source.includes.append("rct_adapt.h")
+    source.includes += ["rct_adapt.h", "kernels/adapt.h"]
     source.variables.append(f"static rct_width_t widths[{len(ops)}];")
     source.variables.append("static uint32_t learnt_steps; /* since the last decision on widths */")
-    source.reset.insert(0, "rct_adapt_reset(&adaptation);")
-    source.backward.append("rct_adapt(&adaptation, &backward);")
+    if plan.options.schedule is not None:
+        source.variables.append("static uint64_t learnt_rates; /* of these steps */")
+    parts = [op for op in ops if 0 < limits_of(names.graph, plan, op).rows < names.graph.row_shape(op)[0]]
+    copies = [
+        f"rct_copy_rows(rct_rows_of(&adaptation, {layer_number(names, op)}), &op_{names.ops[op.name]}.weights);"
+        for op in parts
+    ]
+    source.reset[:0] = ["rct_adapt_reset(&adaptation);", *copies]
+    if plan.options.accumulate == 1:  # else it follows the update by the sums
+        source.backward.append("rct_adapt(&adaptation, &backward);")
+
+
+def _member(op: Op) -> str:
+    return "fully_connected" if op.kind is OpKind.FULLY_CONNECTED else "conv_2d"
 
 
 def _layer(names: Names, op: Op) -> str:
@@ -67,6 +94,7 @@ def _layer(names: Names, op: Op) -> str:
         fully_connected=name if dense else "NULL",
         conv_2d="NULL" if dense else name,
         grad=f"&grad_{names.ops[op.name]}",
+        rows=limits.rows,
         min_bits=limits.min_bits,
         max_bits=limits.max_bits,
         lowest_octave=limits.lowest_octave,

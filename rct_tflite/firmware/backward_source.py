@@ -2,9 +2,9 @@
 
 import math
 
-from rct_tflite.firmware.adaptation_source import adapts, layer_number
+from rct_tflite.firmware.adaptation_source import adapts, bound_grad
 from rct_tflite.firmware.forward_source import KERNELS, repeated_calls
-from rct_tflite.firmware.option_source import HELD_SUFFIX, add_held
+from rct_tflite.firmware.option_source import HELD_FULLY_CONNECTED, add_held
 from rct_tflite.firmware.source import ModelSource, Names
 from rct_tflite.firmware.tables import struct_text
 from rct_tflite.planning.lifetimes import in_execution_order, moves_nothing
@@ -202,12 +202,10 @@ class _Backward:
         parts = [part.op for part in self._names.plan.partial]
         kernel = KERNELS[self._op.kind] + ("_split" if self._op.name in parts else "")
         if self._step.constants.weight_step is not None and self._op.kind is OpKind.FULLY_CONNECTED:
-            kernel += HELD_SUFFIX if self._names.plan.options.holds_gradients else ""
-        called = f"&op_{self._name}, {grad}"
-        if adapts(self._names, self._op):
-            kernel = kernel.replace("rct_", "rct_adapted_")
-            called = f"&adaptation, {layer_number(self._names, self._op)}"
-        self._line(f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});")
+            kernel = HELD_FULLY_CONNECTED if self._names.plan.options.holds_gradients else kernel
+        called, before, after = bound_grad(self._names, self._op, grad)
+        call = f"{kernel}_grad({called}, {source}, {self._error}, &backward, {target});"
+        self._source.backward += [*before, call, *after]
 
     def _grad(self, c: BackwardConstants) -> str:
         name, ratio = self._name, "NULL"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rct_tflite.emulator.finder import Emulator, find_emulator
 from rct_tflite.energy.calibration.schedule import COMPUTE, FLASH_ERASE, SCHEDULE_FILE, Phase, Schedule
 from rct_tflite.errors import EmulatorError, TargetError, ToolchainError
-from rct_tflite.firmware.estimation import op_class
+from rct_tflite.firmware.instructions import op_class
 from rct_tflite.firmware.project import (
     CORTEX_M,
     FIRMWARE_FOLDER,
@@ -29,6 +29,10 @@ from rct_tflite.spec.templates import templates_folder
 IMAGE = Path("build", "calibration.elf")
 PHASES_FILE = Path("calibration", "bench", "phases.def")
 BOARD_LINKER_SCRIPT = Path("board", "link.ld")
+PORTS = "calibration_ports"
+"""Folder of what boards need, by the name of the target; without one, of what is to be filled in."""
+ANY_PORT, STM32_PORT = "any.h", "stm32.h"
+PORT_FILE = Path("board", "port.h")
 INCLUDE_FOLDERS = ("bench", "runtime", "runtime/kernels", "ports/cortex-m")
 DEFAULT_FLASH_BYTES = 4096
 DEFAULT_FLASH_S_PER_BYTE = 1e-5
@@ -67,7 +71,7 @@ class Benchmark:
 
     Attributes:
         folder: Where it lies.
-        image: Of the board as generated: it runs, but neither marks nor prints before board.c is filled in.
+        image: Of the board as generated: it neither marks nor prints where port.h is still to be filled in.
         schedule: What it does.
     """
 
@@ -118,10 +122,24 @@ def _write_sources(firmware: Path, target: Target) -> None:
         copy_contents(templates / source, firmware / part)
     copy_contents(templates / "calibration", firmware)
     shutil.copyfile(templates / "app" / "rct_port.h", firmware / "bench" / "rct_port.h")
+    _copy_port(templates / PORTS, firmware, target)
     link = templates / LINKER_TEMPLATE
     render(link, firmware / linker_script(target.core), target=emulated(target))
     render(link, firmware / BOARD_LINKER_SCRIPT, target=target)
     (firmware / "README.md").rename(firmware.parent / "README.md")
+
+
+def _copy_port(ports: Path, firmware: Path, target: Target) -> None:
+    known = ports / f"{target.name}.h"
+    port = known if has_port(target) else ports / ANY_PORT
+    shutil.copyfile(port, firmware / PORT_FILE)
+    if f'"{STM32_PORT}"' in port.read_text(encoding="utf-8"):
+        shutil.copyfile(ports / STM32_PORT, firmware / PORT_FILE.with_name(STM32_PORT))
+
+
+def has_port(target: Target) -> bool:
+    """Returns whether the benchmark comes with the registers of a target's board."""
+    return (templates_folder() / PORTS / f"{target.name}.h").is_file()
 
 
 def _phases(target: Target, options: BenchmarkOptions) -> tuple[Phase, ...]:

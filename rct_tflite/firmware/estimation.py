@@ -1,49 +1,22 @@
-"""Everything that `rct-tflite estimate` does: build, count on the emulated core, cost on the target."""
+"""Everything that `rct-tflite estimate` does with the instructions: cost on the target, jobs, days, memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rct_tflite.emulator.finder import find_emulator
 from rct_tflite.energy.estimate import Estimate, Interval, Work, at_operating_point, estimate_work
 from rct_tflite.energy.jobs import Day, DutyCycle, FineTuning, battery_days, estimate_day, estimate_fine_tuning
 from rct_tflite.errors import DataError, TargetError
-from rct_tflite.firmware.build import build_project
+from rct_tflite.firmware.instructions import AUTO, Instructions, instructions_of
 from rct_tflite.firmware.manifest import Project, read_project
-from rct_tflite.firmware.run import Memory, measured_memory, random_samples
-from rct_tflite.firmware.session import Cost, measure
+from rct_tflite.firmware.run import Memory
 from rct_tflite.planning.memory_map import MemoryMap, Piece, map_memory
-from rct_tflite.spec.target import OP_CLASSES, Target
+from rct_tflite.spec.target import Target
 from rct_tflite.spec.target_file import find_target
 
 SECONDS_PER_DAY = 86400.0
 MILLI_PER_MICRO = 1e-3
 SLEEP_SPREAD = 1.2
 """The sleep power that a user gives is believed to a fifth."""
-
-CLASS_OF = (
-    ("depthwise", "depthwise"),
-    ("update", "update"),
-    ("conv", "mac"),
-    ("fully_connected", "mac"),
-    ("copy", "move"),
-    ("reset", "move"),
-    ("rct_model", "move"),
-)
-"""Part of a function's name, and its op class; the first that fits counts. What is left works per element."""
-BACKWARD = (
-    "_grad",
-    "_sums",
-    "_finish_sample",
-    "_weigh_outputs",
-    "_schedule",
-    "update",
-    "mask",
-    "learn",
-    "gain",
-    "error",
-    "cross_entropy",
-)
-"""Parts of the names of functions that run in a training step only."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +26,13 @@ class Phase:
     Attributes:
         name: For people.
         classes: (op class, instructions).
+        instructions: Of all classes.
         cost: On the target.
     """
 
     name: str
     classes: tuple[tuple[str, int], ...]
+    instructions: Interval
     cost: Estimate
 
 
@@ -78,6 +53,7 @@ class EstimateOptions:
         battery_v: Mean voltage of the battery.
         toolchain: "auto", "gcc" or "zig".
         emulator: "auto", "qemu" or "unicorn".
+        counts: Where instructions come from: one of `instructions.SOURCES`.
     """
 
     target: str | None = None
@@ -92,6 +68,7 @@ class EstimateOptions:
     battery_v: float = 3.0
     toolchain: str = "auto"
     emulator: str = "auto"
+    counts: str = AUTO
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +79,7 @@ class ProjectEstimate:
     """
 
     target: Target
-    emulator: str
-    instructions_inference: int
-    instructions_step: int
+    instructions: Instructions
     phases: tuple[Phase, ...]
     inference: Estimate
     step: Estimate
@@ -114,9 +89,19 @@ class ProjectEstimate:
     memory: MemoryMap
     sleeps_alone: bool = False
 
+    @property
+    def instructions_inference(self) -> Interval:
+        """Of one prediction."""
+        return self.phases[0].instructions
+
+    @property
+    def instructions_step(self) -> Interval:
+        """Of one training step, its prediction included."""
+        return self.phases[0].instructions + self.phases[1].instructions
+
 
 def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
-    """Builds an exported folder, counts its instructions on the emulated core, and costs them on a target.
+    """Costs the instructions of an exported folder on a target, counted on the emulated core where that can be done.
 
     Args:
         folder: Of `rct-tflite export`.
@@ -128,10 +113,8 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
     project = read_project(folder)
     target = at_operating_point(_target(project, options.target), options.clock_mhz, options.voltage_v)
     _check(options, target)
-    build = build_project(folder, project.target.core, options.toolchain)
-    emulator = find_emulator(project.target.core, options.emulator, build.image)
-    cost = measure(emulator, build.image, random_samples(project), bool(project.plan.trained))
-    phases = _phases(target, cost)
+    found = instructions_of(folder, project, options.counts, options.toolchain, options.emulator)
+    phases = _phases(target, found)
     inference, step = phases[0].cost, phases[0].cost + phases[1].cost
     tuning = None
     if options.tuning is not None:
@@ -144,28 +127,16 @@ def estimate_project(folder: Path, options: EstimateOptions) -> ProjectEstimate:
         life = battery_days(day, options.battery_mah, options.battery_v)
     return ProjectEstimate(
         target=target,
-        emulator=cost.emulator,
-        instructions_inference=cost.inference,
-        instructions_step=cost.step,
+        instructions=found,
         phases=phases,
         inference=inference,
         step=step,
         tuning=tuning,
         day=day,
         battery_days=life,
-        memory=_map(project, target, measured_memory(project, build, cost.stack_bytes)),
+        memory=_map(project, target, found.memory),
         sleeps_alone=day is not None and options.sleep_uw is None,
     )
-
-
-def op_class(function: str) -> str:
-    """Returns the op class of one of the runtime's functions.
-
-    Example:
-        >>> op_class("rct_conv_2d_grad"), op_class("rct_max_pool_2d")
-        ('mac', 'elementwise')
-    """
-    return next((name for part, name in CLASS_OF if part in function), "elementwise")
 
 
 def _check(options: EstimateOptions, target: Target) -> None:
@@ -193,25 +164,14 @@ def _target(project: Project, name: str | None) -> Target:
     return target
 
 
-def _phases(target: Target, cost: Cost) -> tuple[Phase, ...]:
-    """Splits the counts: the forward pass runs in a prediction and again in a step, and was counted in both."""
-    forward, backward = dict.fromkeys(OP_CLASSES, 0), dict.fromkeys(OP_CLASSES, 0)
-    for function, count in cost.functions:
-        if any(part in function for part in BACKWARD):
-            backward[op_class(function)] += count
-        else:
-            forward[op_class(function)] += count // 2
+def _phases(target: Target, found: Instructions) -> tuple[Phase, ...]:
+    """Costs the op classes; where instructions are estimated, their interval widens that of the cost."""
     phases = []
-    for name, classes, total in (
-        ("forward", forward, cost.inference),
-        ("backward and update", backward, cost.step - cost.inference),
-    ):
-        named = sum(classes.values())
-        if named > total:  # a share ran outside of the marks
-            classes = {key: count * total // named for key, count in classes.items()}
-        classes["move"] += total - sum(classes.values())
-        counts = tuple((key, count) for key, count in classes.items() if count)
-        phases.append(Phase(name, counts, estimate_work(target, Work(counts))))
+    for name, phase in (("forward", found.forward), ("backward and update", found.backward)):
+        cost, total = estimate_work(target, Work(phase.classes)), phase.total
+        if total.value:
+            cost = cost.widened(total.low / total.value, total.high / total.value)
+        phases.append(Phase(name, phase.classes, total, cost))
     return tuple(phases)
 
 

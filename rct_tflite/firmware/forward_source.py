@@ -223,8 +223,9 @@ class _Forward:
         plan, op, source = self._names.plan, self._op, self._source
         rows, bias = f"rows_{name}", f"bias_{name}" if op.has_bias else "NULL"
         learning = plan.channels_of(op.name, channels)
-        if adapts(self._names, op):
-            return (rows, bias), "NULL"  # those of the export: they are bound to others at each call
+        if adapts(self._names, op):  # those of the export: they are bound to others at each call
+            split = self._split(name, channels) if 0 < len(learning) < channels else "NULL"
+            return (rows, bias), split
         if op.name in plan.trained and op.has_bias:
             bias = f"BIAS_{name.upper()}"
             source.reset.append(f"rct_copy({bias}, bias_{name}, sizeof bias_{name});")
@@ -234,12 +235,16 @@ class _Forward:
         if len(learning) == channels:
             source.reset.append(f"rct_copy({rows}, rows_{name}, sizeof rows_{name});")
             return (rows, bias), "NULL"
+        source.reset.append(f"rct_copy_rows({rows}, &op_{name}.weights);")
+        return (rows, bias), self._split(name, channels)
+
+    def _split(self, name: str, channels: int) -> str:
+        """Adds which rows learn; returns the address."""
+        learning = self._names.plan.channels_of(self._op.name, channels)
         places = np.full(channels, -1)
         places[list(learning)] = np.arange(len(learning))
-        source.add_table(f"places_{name}", "int16_t", f"{op.name}: which row learns, -1: none", places)
-        split = source.add_struct("rct_split_t", f"split_{name}", frozen=f"rows_{name}", places=f"places_{name}")
-        source.reset.append(f"rct_copy_rows({rows}, &op_{name}.weights);")
-        return (rows, bias), split
+        self._source.add_table(f"places_{name}", "int16_t", f"{self._op.name}: which row learns, -1: none", places)
+        return self._source.add_struct("rct_split_t", f"split_{name}", frozen=f"rows_{name}", places=f"places_{name}")
 
     def _requant(self) -> str:
         return struct_text(

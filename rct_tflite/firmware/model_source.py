@@ -73,8 +73,8 @@ def model_source(graph: Graph, plan: TrainingPlan, memory: MemoryPlan, golden_in
         _add_loss(source, loss_constants(graph, plan.loss), plan.loss)
         add_error_scaling(names, source)
         add_backward(names, source)
-        add_accumulation(names, source)
         add_adaptation(names, source)
+        add_accumulation(names, source)
         source.reset += [f"gains[{index}] = RCT_GAIN_UNSET;" for index in range(source.gains)]
         source.reset.append(f"backward.random = {DEFAULT_SEED}u;")
         add_aids(names, source)

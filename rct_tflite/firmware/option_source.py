@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rct_tflite.firmware.source import ModelSource, Names, Struct
 from rct_tflite.firmware.tables import struct_text
-from rct_tflite.planning.held import held_layout
+from rct_tflite.planning.held import TAUGHT, held_layout
 from rct_tflite.reference.backward import backward_steps
 from rct_tflite.reference.losses import loss_tensor
 from rct_tflite.reference.packing import holds_wide_weights
@@ -16,22 +16,16 @@ from rct_tflite.spec.training_plan import TrainingPlan
 
 _AIDS = ("rct_aids.h", "clear.h", "evaluation.c", "replay.c")
 _GATHER = ("rct_gather.h", "gather.c")
-_HELD = (
-    "rct_held.h",
-    "blocks.h",
-    "clear.h",
-    "held_update.c",
-    "held_sums.c",
-    "fully_connected_held.c",
-    "learn_channel.c",
-)
-"""The last one replaces a kernel of its name."""
+_HELD = ("rct_held.h", "blocks.h", "clear.h", "held_update.c", "held_sums.c", "fully_connected_held.c")
+_RENAMED = {"learn_channel_held.c": "learn_channel.c"}
+"""Replaces a kernel of another name."""
 _WIDE = ("wide.h",)
 """Replaces a header of its name, with which weights have up to 8 bits."""
 _RATES = ("rct_rates.h", "blocks.h", "scale_error.c", "rates.c")
+_WIDTHS = ("rct_adapt.h", "adapt.h", "adapt.c", "adapt_bits.c", "adapt_rows.c", "observe.h")
 
-HELD_SUFFIX = "_held"
-"""Of the kernel that takes a FULLY_CONNECTED op's update through rows."""
+HELD_FULLY_CONNECTED = "rct_fully_connected_held"
+"""The kernel that takes a FULLY_CONNECTED op's update through rows, of ops that learn in part, too."""
 
 
 def copy_options(source: Path, runtime: Path, graph: Graph, plan: TrainingPlan) -> None:
@@ -45,11 +39,7 @@ def copy_options(source: Path, runtime: Path, graph: Graph, plan: TrainingPlan) 
     """
     for name in (*_files(graph, plan), *(_WIDE if holds_wide_weights(graph, plan) else ())):
         folder = runtime if name.startswith("rct_") else runtime / "kernels"
-        shutil.copyfile(source / name, folder / name)
-    if plan.options.holds_gradients:
-        # Kernels of partial updates and of wide errors, which do not go with it, repeat the replaced one.
-        for unused in (*runtime.glob("kernels/*_split.c"), *runtime.glob("kernels/*_16.c")):
-            unused.unlink()
+        shutil.copyfile(source / name, folder / _RENAMED.get(name, name))
 
 
 def _files(graph: Graph, plan: TrainingPlan) -> tuple[str, ...]:
@@ -64,19 +54,26 @@ def _files(graph: Graph, plan: TrainingPlan) -> tuple[str, ...]:
         files += [name for name in _RATES if name != "rates.c" or options.schedule is not None]
         files += ["scale_error_16.c"] if plan.error_bits == 16 else []
     if options.holds_gradients:
-        files += _HELD
+        files += [*_HELD, *_RENAMED]
+        files += ["fully_connected_held_16.c"] if plan.error_bits == 16 else []
     if plan.aids != NO_AIDS:
         files += _AIDS
+    if plan.adaptation is not None:
+        files += _WIDTHS
     return tuple(dict.fromkeys(files))
 
 
 def option_macros(graph: Graph, plan: TrainingPlan) -> tuple[tuple[str, int], ...]:
-    """Returns (macro, 0 or 1): which options the application can command, and whether it sends ids."""
-    return (
-        ("RCT_HAS_RATES", int(plan.options.schedule is not None)),
-        ("RCT_HAS_AIDS", int(plan.aids != NO_AIDS)),
-        ("RCT_HAS_IDS", int(graph.takes_ids)),
-    )
+    """Returns (macro, 0 or 1): which options there are, for the application and for each other."""
+    has = {
+        "RATES": plan.options.schedule is not None,
+        "AIDS": plan.aids != NO_AIDS,
+        "IDS": graph.takes_ids,
+        "HELD": plan.options.holds_gradients,
+        "WIDTHS": plan.adaptation is not None,
+        "PARTS": bool(plan.partial),
+    }
+    return tuple((f"RCT_HAS_{name}", int(there)) for name, there in has.items())
 
 
 def add_error_scaling(names: Names, source: ModelSource) -> None:
@@ -137,6 +134,7 @@ def add_held(names: Names, source: ModelSource, op: Op, learn: str) -> str:
         The address of its rct_learn_t.
     """
     slot, name = held_layout(names.graph, names.plan).slots[op.name], names.ops[op.name]
+    adapts = names.plan.adaptation is not None
     source.add_struct(
         "rct_held_t",
         f"held_{name}",
@@ -146,7 +144,9 @@ def add_held(names: Names, source: ModelSource, op: Op, learn: str) -> str:
         sums=_held_place("int16_t", slot.sums),
         momentum_exponents=_held_place("int16_t", slot.momentum_exponents),
         momentum=_held_place("int8_t", slot.momentum),
+        rows=slot.rows,
         decay=names.plan.options.momentum,
+        **({"layer": names.plan.trained.index(op.name)} if adapts else {}),
     )
     return f"&held_{name}.learn"
 
@@ -169,6 +169,7 @@ def add_accumulation(names: Names, source: ModelSource) -> None:
     source.reset.append("rct_clear(&held, sizeof held);")
     if options.accumulate == 1:
         return
+    adapts = names.plan.adaptation is not None
     learnt = [step.op.name for step in backward_steps(names.graph, names.plan) if step.op.name in names.plan.trained]
     rows = ", ".join(f"&held_{names.ops[name]}" for name in learnt)
     source.structs.append(Struct("rct_held_t *const", f"held_ops[{len(learnt)}]", f"{{{rows}}}"))
@@ -180,7 +181,10 @@ def add_accumulation(names: Names, source: ModelSource) -> None:
         samples=options.accumulate,
         waiting=_held_place("uint16_t", 0),
         gradient="SUMS",
+        **({"taught": _held_place("uint16_t", TAUGHT), "adaptation": "&adaptation"} if adapts else {}),
     )
+    if adapts:
+        source.backward.append(f"rct_taught({accumulation});")
     source.finish.append(f"rct_finish_sample({accumulation}, &backward);")
 
 
@@ -220,5 +224,7 @@ def add_aids(names: Names, source: ModelSource) -> None:
     held_bytes = "0"
     if names.plan.options.holds_gradients:
         fields["held"], held_bytes = "&held", "sizeof held"
+    if names.plan.adaptation is not None:
+        fields["adaptation"] = "&adaptation"
     source.exported.append(Struct("rct_aids_t", "rct_model_aids", struct_text(**fields, held_bytes=held_bytes)))
     source.reset.append("rct_aids_reset(&rct_model_aids);")

@@ -106,7 +106,7 @@ def run_project(folder: Path, options: RunOptions) -> RunReport:
         RCTError: If a file is wrong, the compiler or the emulator is missing, or the firmware fails.
     """
     project = read_project(folder)
-    test = _samples(options.test, project) or random_samples(project)
+    test = _samples(options.test, project) or random_samples(project.graph, project.plan.loss)
     learn = _samples(options.learn, project)
     if learn is not None and not project.plan.trained:
         raise RecipeError(
@@ -189,12 +189,12 @@ def _save(path: Path, model: bytes) -> None:
             staged.unlink(missing_ok=True)
 
 
-def random_samples(project: Project) -> Samples:
-    """Returns a few labelled samples of noise: instructions hardly depend on what a sample shows."""
+def random_samples(graph: Graph, loss: Loss) -> Samples:
+    """Returns a few samples of noise with labels or targets: instructions hardly depend on what a sample shows."""
     random = np.random.default_rng(RANDOM_SEED)
-    inputs = project.graph.random_inputs(MEASURED_SAMPLES, random)
-    outputs = project.graph.tensors[project.graph.output].size
-    if project.plan.loss.takes_class:
+    inputs = graph.random_inputs(MEASURED_SAMPLES, random)
+    outputs = graph.tensors[graph.output].size
+    if loss.takes_class:
         return Samples(inputs, random.integers(0, outputs, MEASURED_SAMPLES))
     return Samples(inputs, None, random.integers(-128, 128, (MEASURED_SAMPLES, outputs), np.int8))
 

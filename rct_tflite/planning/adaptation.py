@@ -7,7 +7,7 @@ from rct_tflite.reference.adaptation import LARGEST_STEP_BITS, STEP_BITS, band_o
 from rct_tflite.reference.bit_decision import HYSTERESIS
 from rct_tflite.reference.packing import room_bytes
 from rct_tflite.spec.adaptation import Adaptation
-from rct_tflite.spec.graph import Graph, Op
+from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import MAX_BITS, MIN_BITS, Rounding
 from rct_tflite.spec.training_plan import TrainingPlan
 
@@ -65,13 +65,12 @@ def adapt(graph: Graph, plan: TrainingPlan, options: AdaptationOptions) -> Train
         )
     t_min = RATE_TIMES_T_MIN[plan.rounding] / plan.learning_rate if options.t_min is None else options.t_min
     t_max = HYSTERESIS * t_min if options.t_max is None else options.t_max
-    ops = [op for op in graph.ops if op.name in plan.trained]
-    widest = _room(graph, ops, {op.name: high for op in ops if op.name in layers})
+    widest = _room(graph, plan, dict.fromkeys(layers, high))
     budget = widest if options.budget_bytes is None else options.budget_bytes
     adapted = replace(plan, adaptation=Adaptation(layers, low, high, budget, options.interval, t_min, t_max))
     _check_thresholds(adapted, t_min, t_max)
-    _check_start(graph, ops, layers, (low, high))
-    _check_budget(graph, ops, layers, low, budget)
+    _check_start(graph, adapted, (low, high))
+    _check_budget(graph, adapted, low, budget)
     # More than the widest widths take is never used.
     adaptation = Adaptation(layers, low, high, min(budget, widest), options.interval, t_min, t_max)
     return replace(plan, adaptation=adaptation)
@@ -95,7 +94,16 @@ def _layers(plan: TrainingPlan, names: tuple[str, ...]) -> tuple[str, ...]:
             f"The width of a layer that does not learn cannot follow its training. Expected some of "
             f"{list(plan.trained)}. Received: {frozen}. Train it (--train), or leave it out."
         )
-    return tuple(name for name in plan.trained if not names or name in names)
+    parts = [part.op for part in plan.partial]
+    narrow = [name for name in names if name in parts]
+    whole = tuple(name for name in plan.trained if name not in parts)
+    if narrow or not whole:
+        raise RecipeError(
+            "The width of a layer that learns in part stays: its other rows lie in flash, at the exported width and "
+            f"scale. Expected some of {[*whole]}. Received: {narrow or parts or 'nothing that learns'}. "
+            "Train whole layers (--train), name only these, or leave --adapt-bits out."
+        )
+    return tuple(name for name in whole if not names or name in names)
 
 
 def _check_thresholds(plan: TrainingPlan, t_min: float, t_max: float) -> None:
@@ -114,20 +122,24 @@ def _check_thresholds(plan: TrainingPlan, t_min: float, t_max: float) -> None:
         )
 
 
-def _check_start(graph: Graph, ops: list[Op], layers: tuple[str, ...], limits: tuple[int, int]) -> None:
+def _check_start(graph: Graph, plan: TrainingPlan, limits: tuple[int, int]) -> None:
     low, high = limits
-    for op in ops:
+    assert plan.adaptation is not None
+    for op in graph.ops:
+        if op.name not in plan.adaptation.layers:
+            continue
         bits = graph.bits_of(op)
-        if op.name in layers and not low <= bits <= high:
+        if not low <= bits <= high:
             raise RecipeError(
                 f"Layer '{op.name}' starts outside of the limits. Expected {low} to {high} bits. Received: {bits}. "
                 "Widen --adapt-bits, give it more bits (--weight-bits), or leave the layer out of --adapt-layers."
             )
 
 
-def _check_budget(graph: Graph, ops: list[Op], layers: tuple[str, ...], low: int, budget: int) -> None:
-    narrowest = _room(graph, ops, dict.fromkeys(layers, low))
-    start = _room(graph, ops, {})
+def _check_budget(graph: Graph, plan: TrainingPlan, low: int, budget: int) -> None:
+    assert plan.adaptation is not None
+    narrowest = _room(graph, plan, dict.fromkeys(plan.adaptation.layers, low))
+    start = _room(graph, plan, {})
     if budget < narrowest:
         raise RecipeError(
             f"The budget cannot hold the weights at their narrowest widths. Expected at least {narrowest} B. "
@@ -140,6 +152,11 @@ def _check_budget(graph: Graph, ops: list[Op], layers: tuple[str, ...], low: int
         )
 
 
-def _room(graph: Graph, ops: list[Op], bits: dict[str, int]) -> int:
-    """Bytes of the packed weights, each op's at the given bits or those that it starts with."""
-    return sum(room_bytes(*graph.row_shape(op), bits.get(op.name, graph.bits_of(op))) for op in ops)
+def _room(graph: Graph, plan: TrainingPlan, bits: dict[str, int]) -> int:
+    """Bytes of the packed rows that learn, each op's at the given bits or those that it starts with."""
+    total = 0
+    for op in graph.ops:
+        channels, depth = graph.row_shape(op) if op.name in plan.trained else (0, 0)
+        rows = len(plan.channels_of(op.name, channels))
+        total += room_bytes(rows, depth, bits.get(op.name, graph.bits_of(op))) if rows else 0
+    return total

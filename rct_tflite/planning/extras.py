@@ -6,6 +6,8 @@ from rct_tflite.planning.held import held_layout
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
+WIDTHS = "widths"
+"""Name of what is held to let bit-widths follow."""
 RATE_BYTES = 12
 """rct_rate_t."""
 PROGRESS_BYTES = 16
@@ -16,6 +18,8 @@ REPLAY_CLASS_BYTES = 6
 """rct_replay_class_t."""
 WIDTH_BYTES = 16
 """rct_width_t: what is observed of a layer whose width may change."""
+RATES_BYTES = 8
+"""Sum of the rates since the last decision on widths."""
 COUNT_BYTES = 2
 """A label, or a count of the confusion."""
 
@@ -46,7 +50,8 @@ def extras_of(graph: Graph, plan: TrainingPlan, parameter_bytes: int) -> tuple[E
     if held.momentum_bytes:
         extras.append(Extra("momentum", held.momentum_bytes))
     if plan.adaptation is not None:
-        extras.append(Extra("widths", WIDTH_BYTES * len(plan.trained) + 4))
+        rates = RATES_BYTES if plan.options.schedule is not None else 0
+        extras.append(Extra(WIDTHS, WIDTH_BYTES * len(plan.trained) + 4 + rates))
     if aids.evaluates:
         counts = _padded(COUNT_BYTES * outputs**2) if plan.loss.takes_class else 0
         extras.append(Extra("evaluation", PROGRESS_BYTES + counts))

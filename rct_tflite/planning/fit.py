@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rct_tflite.errors import FitError
-from rct_tflite.planning.extras import Extra
+from rct_tflite.planning.extras import WIDTHS, Extra
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -61,19 +61,26 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
     )
 
 
-def check_fit(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
+def check_fit(graph: Graph, memory: MemoryPlan, target: Target, ram: int | None = None) -> MemoryNeed:
     """Returns the need, if the target can meet it.
+
+    Args:
+        graph: The network.
+        memory: Its plan.
+        target: Its memories.
+        ram: Bytes that the user allows, where that is less than the target has.
 
     Raises:
         FitError: If RAM or flash is too small: by how much, which tensor is the largest, what to do.
     """
     need = memory_need(graph, memory, target)
-    if need.ram > target.ram.size:
+    room = target.ram.size if ram is None else min(ram, target.ram.size)
+    if need.ram > room:
+        whose = f"target '{target.name}' has" if room == target.ram.size else "--ram allows"
         largest = max(memory.placements, key=lambda p: p.buffer.size).buffer
         raise FitError(
-            f"The model needs {need.ram} B of RAM; target '{target.name}' has {target.ram.size} B "
-            f"({need.ram - target.ram.size} B too little). Arena {need.arena} B, "
-            f"trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
+            f"The model needs {need.ram} B of RAM; {whose} {room} B ({need.ram - room} B too little). "
+            f"Arena {need.arena} B, trained parameters {need.parameters} B, {_extras(need)}stack {need.stack} B. "
             f"The largest buffer is {_describe(graph, largest.name)} with {largest.size} B. "
             f"{_leave_out(need)}Train fewer layers (--train last:1), make that tensor smaller, "
             "or choose a larger target."
@@ -94,8 +101,9 @@ def _extras(need: MemoryNeed) -> str:
 
 
 def _leave_out(need: MemoryNeed) -> str:
-    names = ", ".join(extra.name for extra in need.extras)
-    return f"Leave options out ({names}). " if names else ""
+    names = [extra.name for extra in need.extras]
+    budget = "Lower --budget. " if WIDTHS in names else ""
+    return f"{budget}Leave options out ({', '.join(names)}). " if names else ""
 
 
 def _describe(graph: Graph, buffer: str) -> str:

@@ -7,16 +7,22 @@ from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.training_plan import TrainingPlan
 
 COUNTER_BYTES = 4
-"""How many samples have been added up."""
-EXPONENT_BYTES = 4
-"""Of a channel: two of 16 bits, for its row and for its bias."""
+"""How many samples have been added up, and whether one of them had an error, in 16 bits each."""
+TAUGHT = 2
+"""Offset of the latter."""
+EXPONENT_BYTES = 2
+"""Of a row or a bias."""
 SUM_BYTES = 2
 
 
 @dataclass(frozen=True)
 class HeldSlot:
-    """Byte offsets of one op's exponents and values; None for what is not held."""
+    """What one op holds: that of `rows` rows, then that of each bias.
 
+    The others are byte offsets of exponents and values; None for what is not held.
+    """
+
+    rows: int
     sum_exponents: int | None
     sums: int | None
     momentum_exponents: int | None
@@ -41,11 +47,13 @@ class HeldLayout:
 def held_layout(graph: Graph, plan: TrainingPlan) -> HeldLayout:
     """Lays out what the trained ops of a plan hold, in the order of the graph."""
     adds, follows = plan.options.accumulate > 1, plan.options.momentum > 0
+    rows: dict[str, int] = {}
     values = {}
     for op in graph.ops:
         if op.name in plan.trained:
             channels, depth = graph.row_shape(op)
-            values[op.name] = (channels * EXPONENT_BYTES, channels * (depth + 1))
+            rows[op.name] = len(plan.channels_of(op.name, channels))
+            values[op.name] = ((rows[op.name] + channels) * EXPONENT_BYTES, rows[op.name] * depth + channels)
     sums, end = {}, COUNTER_BYTES if adds else 0
     for name, (exponents, count) in values.items():
         sums[name] = (end, end + exponents)
@@ -56,7 +64,8 @@ def held_layout(graph: Graph, plan: TrainingPlan) -> HeldLayout:
         end += _padded(exponents + count) if follows else 0
     nothing = (None, None)
     slots = {
-        name: HeldSlot(*(sums[name] if adds else nothing), *(momentum[name] if follows else nothing)) for name in values
+        name: HeldSlot(rows[name], *(sums[name] if adds else nothing), *(momentum[name] if follows else nothing))
+        for name in values
     }
     return HeldLayout(slots, sum_bytes, end - sum_bytes)
 

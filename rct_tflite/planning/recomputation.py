@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rct_tflite.errors import RecipeError
+from rct_tflite.planning.count_model import CountModel
 from rct_tflite.planning.lifetimes import Lifetimes
 from rct_tflite.planning.memory import plan_memory
-from rct_tflite.planning.step_cost import forward_instructions, step_instructions
 from rct_tflite.reference.backward import backward_steps
 from rct_tflite.spec.graph import Graph, OpKind
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -29,7 +29,7 @@ class Recomputation:
         plan: With its `recomputed`.
         arena_bytes: Of the arena.
         kept_bytes: Of the arena where everything is kept.
-        instructions: More of a training step, estimated from the multiplications.
+        instructions: More of a training step, estimated from what kernels take.
         share: Of the step where everything is kept.
     """
 
@@ -41,13 +41,14 @@ class Recomputation:
 
 
 def choose_recomputation(
-    graph: Graph, plan: TrainingPlan, request: str, fits: Callable[[int], bool]
+    graph: Graph, plan: TrainingPlan, core: str, request: str, fits: Callable[[int], bool]
 ) -> Recomputation | None:
     """Returns what is computed again, None where everything is kept.
 
     Args:
         graph: The network.
         plan: What learns.
+        core: Of the target: what computing again takes is estimated for it.
         request: "none"; "auto": the fewest instructions with which the plan fits, and nothing where it fits anyway or
             never does; "N%": the smallest arena within N % more instructions of a training step.
         fits: Whether the target has room for the plan with an arena of so many bytes.
@@ -60,7 +61,7 @@ def choose_recomputation(
         return None
     if limit is None and fits(plan_memory(graph, plan).arena_bytes):
         return None
-    found = trade(graph, plan)
+    found = trade(graph, plan, core)
     if limit is None:
         return next((candidate for candidate in found if fits(candidate.arena_bytes)), None)
     return next((candidate for candidate in reversed(found) if candidate.share <= limit), None)
@@ -71,19 +72,19 @@ def told(recomputation: Recomputation) -> str:
     names = ", ".join(recomputation.plan.recomputed)
     saved = recomputation.kept_bytes - recomputation.arena_bytes
     return (
-        f"{names}: saves {saved} of {recomputation.kept_bytes} B of arena for about {recomputation.instructions} more "
-        f"instructions, {100 * recomputation.share:.1f} % of a training step"
+        f"saves {saved} of {recomputation.kept_bytes} B of arena for about {recomputation.instructions} more "
+        f"instructions, {100 * recomputation.share:.1f} % of a training step: {names}"
     )
 
 
-def trade(graph: Graph, plan: TrainingPlan) -> tuple[Recomputation, ...]:
+def trade(graph: Graph, plan: TrainingPlan, core: str) -> tuple[Recomputation, ...]:
     """Returns smaller and smaller arenas, each with what to compute again for it.
 
     Level by level downwards, what passes the level is computed again, the most bytes for an instruction first; then
     what the level does not need after all is kept. Of two that follow each other the second one is smaller, and none
     takes more instructions than a later one.
     """
-    search = _Search(graph, plan)
+    search = _Search(graph, plan, core)
     return search.run()
 
 
@@ -103,10 +104,11 @@ def _limit(request: str) -> float | None:
 class _Search:
     """Live bytes of every step, and what moves them."""
 
-    def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
+    def __init__(self, graph: Graph, plan: TrainingPlan, core: str) -> None:
         self._graph, self._plan = graph, plan
         self._steps = backward_steps(graph, plan)
-        self._instructions = step_instructions(graph, plan, self._steps)
+        self._counts = CountModel(graph, core)
+        self._instructions = self._counts.step_instructions(plan, self._steps)
         self._ops = {op.name: op for op in graph.ops if op.kind is not OpKind.RESHAPE}
         self._levels: dict[frozenset[str], list[int]] = {}
 
@@ -129,7 +131,7 @@ class _Search:
 
     def _candidate(self, chosen: frozenset[str], kept: int) -> Recomputation:
         plan = self._with(chosen)
-        more = step_instructions(self._graph, plan, self._steps) - self._instructions
+        more = round(self._counts.step_instructions(plan, self._steps) - self._instructions)
         return Recomputation(plan, plan_memory(self._graph, plan).arena_bytes, kept, more, more / self._instructions)
 
     def _lowered(self, chosen: frozenset[str], level: float) -> frozenset[str] | None:
@@ -152,7 +154,7 @@ class _Search:
         return chosen
 
     def _price(self, name: str) -> float:
-        return max(forward_instructions(self._graph, self._ops[name]), 1.0)
+        return max(self._counts.forward_instructions(self._plan, self._ops[name]), 1.0)
 
     def _above(self, chosen: frozenset[str], level: float) -> float:
         return sum(max(live - level, 0.0) for live in self._live(chosen))

@@ -12,10 +12,11 @@ import numpy as np
 
 from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import FitError
+from rct_tflite.planning.count_model import CountEstimate, CountModel
+from rct_tflite.planning.extras import extras_of
 from rct_tflite.planning.fit import MemoryNeed, memory_need
 from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.memory import parameter_slots, plan_memory
-from rct_tflite.planning.step_cost import step_instructions
 from rct_tflite.reference.backward import BackwardStep, backward_steps
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
@@ -85,11 +86,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Search:
-    """What was tried, and the best of it."""
+    """What was tried, and the best of it.
+
+    Attributes:
+        limits: Within which it was searched.
+        best: Of those that fit, the one that promises most.
+        candidates: All.
+        counts: From which time and energy of a step of the best are estimated.
+    """
 
     limits: Limits
     best: Candidate
     candidates: tuple[Candidate, ...]
+    counts: CountEstimate
 
 
 def search_updates(
@@ -118,7 +127,8 @@ def search_updates(
     if not found:
         raise _refusal(filled[0].cost, limits, given)
     everything = [filler.whole(count) for count in range(1, len(plan.trained) + 1)]
-    return Search(limits, max(found, key=lambda c: (c.gain, -c.cost.ram)), (*filled, *everything))
+    best = max(found, key=lambda c: (c.gain, -c.cost.ram))
+    return Search(limits, best, (*filled, *everything), filler.counts_of(best.plan))
 
 
 def _pairs(cost: Cost, limits: Limits) -> list[tuple[float, float]]:
@@ -164,6 +174,7 @@ class _Filler:
     ) -> None:
         self._graph, self._plan, self._gains = graph, plan, gains
         self._target, self._limits = target, limits
+        self._counts = CountModel(graph, target.core)
         self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
         self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryNeed, tuple[BackwardStep, ...]]] = {}
 
@@ -185,6 +196,10 @@ class _Filler:
         """Returns the last `count` layers, whole."""
         names = self._plan.trained[-count:]
         return self._candidate(f"last:{count}", {name: frozenset(range(self._channels(name))) for name in names})
+
+    def counts_of(self, plan: TrainingPlan) -> CountEstimate:
+        """Returns what a plan takes, with intervals."""
+        return self._counts.estimate(plan)
 
     def _items(self, names: tuple[str, ...], base: Chosen, cost: Cost) -> Iterator[_Item]:
         """Yields what may be added to the base, each with its gain for its cost.
@@ -254,13 +269,14 @@ class _Filler:
     def _cost(self, chosen: Chosen) -> Cost:
         plan = self._plan_of(chosen)
         need, steps = self._layout(plan)
-        need = replace(need, parameters=parameter_slots(self._graph, plan)[1])
-        step = estimate(self._target, step_instructions(self._graph, plan, steps))
+        parameters = parameter_slots(self._graph, plan)[1]
+        need = replace(need, parameters=parameters, extras=extras_of(self._graph, plan, parameters))
+        step = estimate(self._target, round(self._counts.step_instructions(plan, steps)))
         flash = need.flash + sum(self._tables(plan, name) for name in plan.trained)
         return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
 
     def _layout(self, plan: TrainingPlan) -> tuple[MemoryNeed, tuple[BackwardStep, ...]]:
-        """Returns what a plan needs but for its parameters, and the backward pass.
+        """Returns what a plan needs but for its parameters and what options hold of them, and the backward pass.
 
         Both depend on the deepest op and on the ops whose weights learn, not on the number of their rows, nor on
         biases: errors come by these in any case, but for branches beside the deepest op, where this is the upper end.

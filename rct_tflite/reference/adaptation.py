@@ -17,6 +17,7 @@ from rct_tflite.reference.rounding import MAX_SHIFT
 from rct_tflite.reference.update import generator_for, step_multiplier
 from rct_tflite.spec.graph import Graph, Op
 from rct_tflite.spec.quantization import EXPORT_BITS, low_bits, top
+from rct_tflite.spec.step_options import RATE_BITS, RATE_ONE
 from rct_tflite.spec.training_plan import TrainingPlan
 
 IntArray = npt.NDArray[np.int64]
@@ -34,6 +35,7 @@ class Limits:
     """How far the width and the range of one trained op may move.
 
     Attributes:
+        rows: Rows of weights that learn.
         min_bits: Narrowest width; the exported one where the width stays.
         max_bits: Widest width.
         lowest_octave: Smallest `log2(scale / exported scale)`, of what the kernels see, at which the requantisation
@@ -41,6 +43,7 @@ class Limits:
         highest_octave: Largest one.
     """
 
+    rows: int
     min_bits: int
     max_bits: int
     lowest_octave: int
@@ -89,11 +92,12 @@ def limits_of(graph: Graph, plan: TrainingPlan, op: Op) -> Limits:
     """Returns how far width and range of a trained op may move."""
     bits = held_bits(graph, plan, op)
     assert plan.adaptation is not None
+    rows = len(plan.channels_of(op.name, graph.row_shape(op)[0]))
     if op.name not in plan.adaptation.layers:
-        return Limits(bits, bits, 0, 0)
+        return Limits(rows, bits, bits, 0, 0)
     shift = forward_constants(graph, op).shift
     lowest, highest = -MAX_SHIFT - 1 - int(shift.min(initial=0)), MAX_SHIFT - int(shift.max(initial=0))
-    return Limits(plan.adaptation.min_bits, plan.adaptation.max_bits, lowest, highest)
+    return Limits(rows, plan.adaptation.min_bits, plan.adaptation.max_bits, lowest, highest)
 
 
 def asked_steps(total: int, mantissa: int, shift: int, depth: int) -> int:
@@ -149,7 +153,7 @@ class WidthAdapter:
         self._network, self._constants, self._gains = network, constants, gains
         self._random = generator_for(plan.rounding, random)
         self._band, self._crowd = band_of(plan), crowd_share(plan)
-        self._interval, self._steps = plan.adaptation.interval, 0
+        self._interval, self._steps, self._rates = plan.adaptation.interval, 0, 0
         graph = network.graph
         self._exported: dict[str, ForwardConstants] = dict(network.constants)
         self._layers = {
@@ -178,31 +182,37 @@ class WidthAdapter:
         pairs = b"".join(bytes([layer.bits, layer.octave & 0xFF]) for layer in self._layers.values())
         return pairs + bytes(-len(pairs) % 4)
 
-    def observe(self, op: Op, gradient: IntArray, exponent: int) -> None:
-        """Adds the steps that a training step asks of an op.
+    def observe(self, op: Op, channel: int, gradient: IntArray, exponent: int) -> None:
+        """Adds the steps that a training step asks of a row.
 
         Args:
             op: Trained.
-            gradient: int64 (channels, depth).
-            exponent: Of the error, the op's octave included.
+            channel: Of the row, which learns.
+            gradient: int64 (depth,).
+            exponent: Of the gradient, the op's octave included.
         """
         step, layer = self._constants[op.name].weight_step, self._layers[op.name]
         assert step is not None
         exponent -= low_bits(layer.bits)
-        for channel, total in enumerate(np.abs(gradient).sum(axis=1)):
-            index = channel if step.mantissa.size > 1 else 0
-            mantissa, shift = int(step.mantissa[index]), int(step.shift[index]) + exponent
-            layer.asked += asked_steps(int(total), mantissa, shift, gradient.shape[1])
+        index = channel if step.mantissa.size > 1 else 0
+        mantissa, shift = int(step.mantissa[index]), int(step.shift[index]) + exponent
+        layer.asked += asked_steps(int(np.abs(gradient).sum()), mantissa, shift, gradient.size)
 
-    def end_step(self) -> None:
-        """Ends a training step; decides on ranges and widths at the end of an interval."""
+    def end_step(self, rate: int = RATE_ONE) -> None:
+        """Ends a training step; decides on ranges and widths at the end of an interval.
+
+        Args:
+            rate: Of the step, in 2**-16 of the exported learning rate.
+        """
         self._steps += 1
+        self._rates += rate
         if self._steps < self._interval:
             return
-        self._steps = 0
         for layer in self._layers.values():
-            layer.gavg = layer.asked // (self._network.weights[layer.op.name].size * self._interval)
-            layer.asked = 0
+            weights = layer.limits.rows * self._network.weights[layer.op.name].shape[1]
+            mean = (layer.asked // max(weights, 1) << RATE_BITS) // self._rates
+            layer.gavg, layer.asked = min(mean, 1 << LARGEST_STEP_BITS), 0
+        self._steps = self._rates = 0
         for layer in self._layers.values():
             if self._crowds(layer) and layer.octave < layer.limits.highest_octave:
                 self._halve(layer, layer.bits)
@@ -215,6 +225,18 @@ class WidthAdapter:
             if planned[name] > layer.bits:
                 self._double(layer)
 
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """Returns width and octave by the name of the op, for `restore()`."""
+        return {name: (layer.bits, layer.octave) for name, layer in self._layers.items()}
+
+    def restore(self, kept: Mapping[str, tuple[int, int]]) -> None:
+        """Goes back to widths of before, with the weights that belong to them; drops what was observed since."""
+        for name, layer in self._layers.items():
+            bits, octave = kept[name]
+            self._move(layer, bits, octave - layer.octave)
+            layer.asked = layer.gavg = 0
+        self._steps = self._rates = 0
+
     def _crowds(self, layer: _Layer) -> bool:
         weights = self._network.weights[layer.op.name]
         at_ends = int(np.count_nonzero(np.abs(weights) >= top(layer.bits)))
@@ -224,9 +246,9 @@ class WidthAdapter:
 
     def _widths(self) -> Iterator[Width]:
         for layer in self._layers.values():
-            channels, depth = self._network.weights[layer.op.name].shape
+            depth = self._network.weights[layer.op.name].shape[1]
             widest = layer.limits.max_bits if self._can_double(layer) else layer.bits
-            yield Width(layer.bits, layer.gavg, channels, depth, layer.limits.min_bits, widest)
+            yield Width(layer.bits, layer.gavg, layer.limits.rows, depth, layer.limits.min_bits, widest)
 
     def _can_double(self, layer: _Layer) -> bool:
         if layer.bits >= EXPORT_BITS:

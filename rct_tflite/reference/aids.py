@@ -1,6 +1,7 @@
 """The aids of learning on the device (ARITHMETIC.md 8): the oracle of `rct_aids.h`."""
 
 import enum
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,21 @@ class Verdict(enum.IntEnum):
     BETTER = 0
     WAIT = 1
     STOP = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What learns, to go back to.
+
+    Attributes:
+        weights: int64 (channels, depth), by the name of the op.
+        biases: int64 (channels,), by the name of the op.
+        widths: Bit-width and octave of each op where they follow the training, else empty.
+    """
+
+    weights: dict[str, npt.NDArray[np.int64]]
+    biases: dict[str, npt.NDArray[np.int64]]
+    widths: dict[str, tuple[int, int]]
 
 
 class EarlyStopping:

@@ -69,6 +69,8 @@ class HeldGradients:
         plan: Says what is held.
         random: Of the stochastic rounding of the momentum.
         update: Updates a row or bias of an op from a gradient.
+        observe: Sees the gradient of each row before the momentum joins it.
+        octave: Returns how far an op's scale is from the exported one: what is held is in the exported one.
     """
 
     def __init__(
@@ -77,10 +79,13 @@ class HeldGradients:
         plan: TrainingPlan,
         random: RandomGenerator,
         update: Callable[[Op, Place, Block], None],
+        observe: Callable[[Op, Place, Block], None] = lambda *_: None,
+        octave: Callable[[Op], int] = lambda _: 0,
     ) -> None:
+        self._observe, self._octave = observe, octave
         self._samples, self._decay = plan.options.accumulate, plan.options.momentum
         self._random, self._update = random, update
-        self._waiting = 0
+        self._waiting, self._taught = 0, False
         self._channels = {op.name: graph.row_shape(op)[0] for op in graph.ops if op.name in plan.trained}
         self._sums: dict[tuple[str, Place], Block] = {}
         self._momentum: dict[tuple[str, Place], Block] = {}
@@ -89,42 +94,53 @@ class HeldGradients:
         """Takes the gradient that one sample gives a row or bias."""
         if not gradient.bits:
             return
+        gradient = Block(gradient.values, gradient.exponent - self._octave(op))
         if self._samples == 1:
             self._follow(op, place, gradient)
             return
         total = gradient_sum(self._sums.get((op.name, place)), gradient)
         self._sums[op.name, place] = Block(np.clip(total.values, -SUM_LIMIT, SUM_LIMIT), total.exponent)
 
-    def finish_sample(self, ops: Sequence[Op]) -> None:
+    def finish_sample(self, ops: Sequence[Op], taught: bool = True) -> bool:
         """Updates from the sums after every so many samples, also of those that taught nothing.
 
         Args:
             ops: In the order of the backward pass.
+            taught: Whether the sample had an error.
+
+        Returns:
+            Whether this ended a step that any sample taught something for.
         """
         self._waiting = (self._waiting + 1) % self._samples
+        self._taught = taught or (self._taught and self._samples > 1)
         if self._samples == 1 or self._waiting:
-            return
+            return self._taught and self._samples == 1
         for op in ops:
             for channel, part in itertools.product(range(self._channels.get(op.name, 0)), (0, 1)):
                 total = self._sums.pop((op.name, Place(channel, part)), None)
                 if total is not None and total.bits:
                     self._follow(op, Place(channel, part), total)
+        taught, self._taught = self._taught, False
+        return taught
 
     def forget(self) -> None:
         """Drops what is held, as a rollback does."""
-        self._waiting = 0
+        self._waiting, self._taught = 0, False
         self._sums.clear()
         self._momentum.clear()
 
     def _follow(self, op: Op, place: Place, gradient: Block) -> None:
         """Updates by a gradient that is not 0, or by the momentum with it; what has no gradient keeps its momentum."""
+        octave = self._octave(op)
+        if not place.part:
+            self._observe(op, place, Block(gradient.values, gradient.exponent + octave))
         if self._decay:
             held = self._momentum.get((op.name, place))
             if held is not None:
                 held = Block(held.values * self._decay, held.exponent + DECAY_BITS)
             gradient = gradient_sum(held, gradient)
             self._momentum[op.name, place] = self._rounded(gradient)
-        self._update(op, place, gradient)
+        self._update(op, place, Block(gradient.values, gradient.exponent + octave))
 
     def _rounded(self, moved: Block) -> Block:
         """Brings a direction to 8 bits, rounded stochastically, so that its decay does not get stuck."""

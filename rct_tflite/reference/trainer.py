@@ -6,6 +6,7 @@ import numpy.typing as npt
 from rct_tflite.errors import DataError
 from rct_tflite.reference import gradients, kernels
 from rct_tflite.reference.adaptation import WidthAdapter, block_bytes
+from rct_tflite.reference.aids import Kept
 from rct_tflite.reference.backward import (
     BackwardStep,
     Passage,
@@ -17,24 +18,21 @@ from rct_tflite.reference.backward import (
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
 from rct_tflite.reference.held import Block, HeldGradients, Place
 from rct_tflite.reference.losses import loss_constants, loss_tensor
+from rct_tflite.reference.moved_errors import moved_error
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import held_bits, held_rows, pack_rows
 from rct_tflite.reference.random import DEFAULT_SEED, RandomGenerator
 from rct_tflite.reference.rates import ErrorScaling
 from rct_tflite.reference.rounding import round_shift, round_shifts
-from rct_tflite.reference.tables import slope_bits, slope_table
 from rct_tflite.reference.update import generator_for, step_multiplier, subtract, updates
 from rct_tflite.spec.graph import (
     PAIR_KINDS,
-    ConcatenationOptions,
     Graph,
     Inputs,
     Op,
     OpKind,
-    PadOptions,
-    TableOptions,
 )
-from rct_tflite.spec.quantization import ACTIVATION_MIN, low_bits, top
+from rct_tflite.spec.quantization import low_bits, top
 from rct_tflite.spec.training_plan import TrainingPlan
 
 Int8Array = npt.NDArray[np.int8]
@@ -80,7 +78,7 @@ class ReferenceTrainer:
         if plan.adaptation is not None:
             self.adapter = WidthAdapter(self.network, plan, self.constants, self.gains, self.random)
         self.scaling = ErrorScaling(graph, plan)
-        self.held = HeldGradients(graph, plan, self.random, self.update)
+        self.held = HeldGradients(graph, plan, self.random, self.update, self._observe, self._octave)
 
     def step(self, sample: Inputs, label: int | Int8Array) -> bool:
         """Learns from one sample.
@@ -104,9 +102,9 @@ class ReferenceTrainer:
         error = gradients.loss_error(self.plan.loss, outputs, wanted, self._loss, self.plan.error_bits)
         if error is not None:
             self._backward(values, self.scaling.apply(error, wanted))
-            if self.adapter is not None:
-                self.adapter.end_step()
-        self.held.finish_sample(tuple(step.op for step in self._steps))
+        learnt = self.held.finish_sample(tuple(step.op for step in self._steps), error is not None)
+        if self.adapter is not None and learnt:
+            self.adapter.end_step(self.scaling.schedule.rate)
         if isinstance(wanted, int):
             return int(values[graph.output].argmax()) == wanted
         return bool(np.all(values[graph.output].reshape(-1) == wanted))
@@ -136,6 +134,25 @@ class ReferenceTrainer:
         used = sum(map(len, blocks))
         return b"".join([*blocks, bytes(block_bytes(self.network.graph, self.plan) - used if self.adapter else 0)])
 
+    def keep(self) -> Kept:
+        """Returns what learns, as the best weights are kept."""
+        names = self.plan.trained
+        network = self.network
+        return Kept(
+            {name: network.weights[name].copy() for name in names},
+            {name: network.biases[name].copy() for name in names},
+            {} if self.adapter is None else self.adapter.kept(),
+        )
+
+    def roll_back(self, kept: Kept) -> None:
+        """Goes back to what learnt (ARITHMETIC.md 8); what is held from sample to sample is dropped."""
+        for name in self.plan.trained:
+            self.network.weights[name][:] = kept.weights[name]
+            self.network.biases[name][:] = kept.biases[name]
+        if self.adapter is not None:
+            self.adapter.restore(kept.widths)
+        self.held.forget()
+
     def _backward(self, values: dict[int, Int8Array], loss_error: ScaledError) -> None:
         loss_exponent = loss_error.exponent
         shaped = loss_error.values.reshape(self.network.graph.tensors[self._loss_tensor].shape[1:])
@@ -143,7 +160,7 @@ class ReferenceTrainer:
         for step in self._steps:
             op = step.op
             error = errors.pop(op.output)
-            octave = 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
+            octave = self._octave(op)
             error = ScaledError(self.mask(op, error.values, values[op.output]), error.exponent + octave)
             passed = [self._passed(step, passage, values, error, loss_exponent) for passage in step.passages]
             if op.name in self.plan.trained:
@@ -160,7 +177,10 @@ class ReferenceTrainer:
             return self.input_error(op, values[passage.tensor].shape, error, loss_exponent)
         if op.kind in PAIR_KINDS:
             return self.pair_error(op, passage, values, error, loss_exponent)
-        return ScaledError(self.moved_error(op, passage.position, values[passage.tensor], error.values), error.exponent)
+        return ScaledError(
+            moved_error(self.network, op, passage.position, values[passage.tensor], error.values, self.plan.error_bits),
+            error.exponent,
+        )
 
     def _arrive(
         self, errors: dict[int, ScaledError], op: Op, passage: Passage, arriving: ScaledError, loss_exponent: int
@@ -237,41 +257,6 @@ class ReferenceTrainer:
         values, shift, self.gains[name] = gradients.scale_input_error(acc, total_shift, gain, self.plan.error_bits)
         return ScaledError(values, error.exponent - shift)
 
-    def moved_error(self, op: Op, position: int, value: Int8Array, error: IntArray) -> IntArray:
-        """Returns the error at an input of an op whose errors keep their exponent.
-
-        Args:
-            op: An op without weights that joins no two tensors.
-            position: Of the input.
-            value: The input, without batch.
-            error: At the op's output, masked.
-        """
-        graph, options = self.network.graph, op.options
-        if isinstance(options, ConcatenationOptions):
-            before = sum(graph.tensors[index].shape[options.axis] for index in op.inputs[:position])
-            return error.take(range(before, before + value.shape[options.axis - 1]), axis=options.axis - 1)
-        if isinstance(options, PadOptions):
-            kept = zip(options.cells[1:], value.shape, strict=True)
-            return error[tuple(slice(before, before + size) for (before, _), size in kept)]
-        if isinstance(options, TableOptions):
-            bits = slope_bits(self.plan.error_bits)
-            table, _ = slope_table(op.kind, options.alpha, graph.tensors[op.inputs[0]], bits)
-            return round_shift(error * table[value.astype(np.int64) - ACTIVATION_MIN], bits)
-        if op.kind is OpKind.MEAN:
-            return np.broadcast_to(error.reshape(1, 1, -1), value.shape)
-        return self.pool_error(op, value, error)
-
-    def pool_error(self, op: Op, value: Int8Array, error: IntArray) -> IntArray:
-        """Returns the error at the input `value` (without batch) of RESHAPE and of pooling."""
-        if op.kind is OpKind.RESHAPE:
-            return error.reshape(value.shape)
-        window = self.network.constants[op.name].window
-        assert window is not None
-        if op.kind is OpKind.AVERAGE_POOL_2D:
-            return gradients.average_pool_2d(error, window, value.shape, self.plan.error_bits)
-        windows = self.network.windows(op, value[None], fill=-129)[0]
-        return gradients.max_pool_2d(error, windows, window, value.shape, self.plan.error_bits)
-
     def weight_gradients(self, op: Op, value: Inputs, error: ScaledError) -> tuple[IntArray, IntArray]:
         """Returns the integer gradients of weights (channels, depth) and biases (channels,), (0,) of a table.
 
@@ -318,19 +303,19 @@ class ReferenceTrainer:
             self._learn_rows_read(op, value, error)
             return
         weight_gradient, bias_gradient = self.weight_gradients(op, value, error)
-        if self.adapter is not None:
-            self.adapter.observe(op, weight_gradient, error.exponent)
         frozen = np.ones(len(weight_gradient), bool)
         frozen[list(self.plan.channels_of(op.name, len(frozen)))] = False
         weight_gradient[frozen] = 0
-        # With one position a wide error is multiplied with the step first.
-        wide = self.plan.error_bits > 8 and op.kind is OpKind.FULLY_CONNECTED
-        centred = self.network.input_rows(op, value[None])[0] if wide else None
         exponent = error.exponent - self.gradient_bits(op)
+        # With one position a wide error is multiplied with the step first, where an update follows at once.
+        at_once = not self.plan.options.holds_gradients
+        wide = at_once and self.plan.error_bits > 8 and op.kind is OpKind.FULLY_CONNECTED
+        centred = self.network.input_rows(op, value[None])[0] if wide else None
         for channel in map(int, np.flatnonzero(np.any(weight_gradient != 0, axis=1) | (bias_gradient != 0))):
             if centred is None or frozen[channel]:
                 self.held.learn(op, Place(channel, 0), Block(weight_gradient[channel], exponent))
             else:
+                self._observe(op, Place(channel, 0), Block(weight_gradient[channel], exponent))
                 self._learn_row(op, centred, error, channel)
             self.held.learn(op, Place(channel, 1), Block(bias_gradient[channel : channel + 1], error.exponent))
 
@@ -352,6 +337,13 @@ class ReferenceTrainer:
         exponent = gradient.exponent - (0 if place.part else low_bits(bits))
         step = self._updates(gradient.values, multiplier, place.channel, exponent)
         values[row] = subtract(values[row], step, limit)
+
+    def _observe(self, op: Op, place: Place, gradient: Block) -> None:
+        if self.adapter is not None:
+            self.adapter.observe(op, place.channel, gradient.values, gradient.exponent)
+
+    def _octave(self, op: Op) -> int:
+        return 0 if self.adapter is None else self.adapter.octaves.get(op.name, 0)
 
     def _learn_row(self, op: Op, centred: IntArray, error: ScaledError, channel: int) -> None:
         """Updates a row of FULLY_CONNECTED from errors of 16 bits (ARITHMETIC.md 6)."""

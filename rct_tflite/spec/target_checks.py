@@ -148,12 +148,13 @@ def _check_regions(path: Path, target: Target) -> None:
             raise wrong(
                 path,
                 f"region {other.name!r}",
-                f"overlaps region {one.name!r}. Received: {one.memory} and {other.memory}.",
+                f"overlaps region {one.name!r}. Received: {_span(other.memory)} and {_span(one.memory)}. "
+                "Correct one of them.",
             )
     if target.regions:
         for key, memory in (("flash", target.flash), ("ram", target.ram)):
             if sum(_shared(memory, region.memory) for region in target.regions) < memory.size:
-                raise wrong(path, key, f"must lie in the regions of the part. Received: {memory}.")
+                raise wrong(path, key, f"must lie in the regions of the part. Received: {_span(memory)}.")
 
 
 def _check_clock(path: Path, target: Target) -> None:
@@ -183,6 +184,16 @@ def _check_end(path: Path, key: str, memory: Memory) -> None:
 def _shared(one: Memory, other: Memory) -> int:
     """Returns the bytes that two memories have in common."""
     return max(0, min(one.origin + one.size, other.origin + other.size) - max(one.origin, other.origin))
+
+
+def _span(memory: Memory) -> str:
+    """Writes where a memory begins and the byte after it ends.
+
+    Example:
+        >>> _span(Memory(0x20000000, 65536))
+        '0x20000000 to 0x20010000'
+    """
+    return f"{memory.origin:#010x} to {memory.origin + memory.size:#010x}"
 
 
 def _overlap(one: Memory, other: Memory) -> bool:

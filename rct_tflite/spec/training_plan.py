@@ -3,7 +3,6 @@
 import enum
 from dataclasses import dataclass
 
-from rct_tflite.errors import RecipeError
 from rct_tflite.spec.adaptation import Adaptation
 from rct_tflite.spec.aid_options import NO_AIDS, AidOptions
 from rct_tflite.spec.quantization import Rounding
@@ -69,35 +68,6 @@ class TrainingPlan:
     error_bits: int = 8
     adaptation: Adaptation | None = None
     recomputed: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        beside = {
-            "layers that learn in part": bool(self.partial),
-            "options of the step (class weights, schedule, clipping, accumulation, momentum)": self.options
-            != PLAIN_STEP,
-            "kept best weights": self.aids.keeps_best,
-            f"errors of {self.error_bits} bits": self.error_bits > 8,
-            "nothing that learns": not self.trained,
-        }
-        if self.adaptation is not None and any(beside.values()):
-            raise RecipeError(
-                "Bit-widths follow plain training steps of whole layers, with errors of 8 bits. "
-                f"Received: {', '.join(what for what, asked in beside.items() if asked)}. Leave that out, or "
-                "--adapt-bits."
-            )
-        if self.partial and self.options.holds_gradients:
-            raise RecipeError(
-                "Accumulated gradients and momentum are held for whole layers. Expected layers that learn with all "
-                f"their weights. Received: {self.partial[0].op!r}, which learns in part. Leave out --accumulate and "
-                "--momentum, or name whole layers in --train."
-            )
-
-        if self.error_bits > 8 and self.options.holds_gradients:
-            raise RecipeError(
-                "Accumulated gradients and momentum are held of errors of 8 bits. "
-                f"Received: errors of {self.error_bits} bits. Leave out --accumulate and --momentum, or take "
-                "--error-bits 8."
-            )
 
     def channels_of(self, op: str, channels: int) -> tuple[int, ...]:
         """Returns the output channels of an op whose weights learn.

@@ -24,6 +24,7 @@ from rct_tflite.training.contenders import (
     Schedule,
     method_of,
 )
+from rct_tflite.training.losses import gives_probabilities
 from rct_tflite.training.memory import parameter_bytes
 from rct_tflite.training.quantize import quantize
 
@@ -157,6 +158,12 @@ def check_fit(model: Any, data: Samples, schedule: Schedule) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise DataError(
             f"Models are compared on one input and one output. Received: {len(model.inputs)} and {len(model.outputs)}."
+        )
+    if data.is_classification and gives_probabilities(model.outputs[0]):
+        raise DataError(
+            "Classifiers are compared on logits. Expected a model that ends without activation. "
+            "Received: a softmax or sigmoid in output "
+            f"{model.outputs[0]._keras_history.operation.name!r}. Leave it out."
         )
     wanted, received = tuple(model.inputs[0].shape[1:]), data.x_train.shape[1:]
     if len(wanted) != len(received) or any(w not in (None, r) for w, r in zip(wanted, received, strict=True)):

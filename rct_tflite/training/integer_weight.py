@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
-from rct_tflite.errors import QuantizationError
+from rct_tflite.errors import QuantizationError, UnsupportedLayerError
 from rct_tflite.spec.quantization import EXPORT_BITS, MAX_BITS, MIN_BITS, Rounding, top
 from rct_tflite.spec.recipe import Recipe
 from rct_tflite.training import replicas, rounding
@@ -186,9 +187,28 @@ class IntegerWeight(keras.layers.Layer):
         return tf.cast(self.integers.value, tf.float32) * tf.convert_to_tensor(self.scale.value)
 
     def value(self) -> Any:
-        """Returns the weights to compute with: those that the training step watches, else the layer's own."""
+        """Returns the weights to compute with: those that the training step watches, else the layer's own.
+
+        Raises:
+            UnsupportedLayerError: In a training step of another model than an `RCTModel`, which would leave the
+                integers as they are and not tell.
+        """
         active = _active.values.get(id(self))
-        return self.dequantised() if active is None else active
+        if active is not None:
+            return active
+        self._refuse_other_trainers()
+        return self.dequantised()
+
+    def _refuse_other_trainers(self) -> None:
+        context = global_state.get_global_attribute("current_call_ctx")
+        outermost: Any = getattr(context, "entry_layer", None)
+        other = isinstance(outermost, keras.Model) and not hasattr(type(outermost), "integer_weights")
+        if other and self.trainable and getattr(context, "training", None) is True:
+            raise UnsupportedLayerError(
+                f"The integers of layer {self.label!r} would not train: Keras's own training step does not know them. "
+                f"Expected an rct.RCTModel(inputs, outputs). Received: {type(outermost).__name__} {outermost.name!r}. "
+                "Make it of the same inputs and outputs, or quantise a float model with rct.quantize()."
+            )
 
     def _get_own_losses(self) -> list[Any]:
         # A regularizer sees the float weights; its gradient reaches the integers as that of any loss.

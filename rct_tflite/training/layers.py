@@ -1,7 +1,8 @@
 """The layers of `rct.layers`: Keras layers whose weights are integers.
 
 Each takes the arguments of the Keras layer of its name, and `recipe`. A Keras layer's `kernel` (`embeddings`,
-`recurrent_kernel`, ...) reads as float32; the integers are in `layer.integer_weights`.
+`recurrent_kernel`, ...) reads as float32; the integers are in `layer.integer_weights`. They train in an
+`rct.RCTModel(inputs, outputs)`; another Keras model computes with them, but refuses to train.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ def check_losses(model: Any, loss: Any) -> None:
         RecipeError: If a cross-entropy without `from_logits=True` stands on an output without softmax or sigmoid.
     """
     for output, part in _pairs(model, loss):
-        if _expects_probabilities(part) and not _gives_probabilities(output):
+        if _expects_probabilities(part) and not gives_probabilities(output):
             raise RecipeError(
                 f"Output {output._keras_history.operation.name!r} of the model returns logits, but the loss expects "
                 f"probabilities. Received: loss={part!r}. Use the loss class with from_logits=True, or end the model "
@@ -50,15 +50,15 @@ def _expects_probabilities(loss: Any) -> bool:
     return known and name.lower().replace("_", "").endswith("crossentropy")
 
 
-def _gives_probabilities(output: Any) -> bool:
-    """Whether an output comes from a softmax or a sigmoid, through layers that hand values on."""
+def gives_probabilities(output: Any) -> bool:
+    """Whether an output of a model comes from a softmax or a sigmoid, through layers that hand values on."""
     layer, node_index, position = output._keras_history
     layer = unwrapped(layer)
     if isinstance(layer, keras.Model):
-        return bool(getattr(layer, "outputs", None)) and _gives_probabilities(layer.outputs[position])
+        return bool(getattr(layer, "outputs", None)) and gives_probabilities(layer.outputs[position])
     if isinstance(layer, keras.layers.Softmax) or activation_of(layer) in PROBABILITIES:
         return True
     if isinstance(layer, (ActivationRange, keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity)):
         (source,) = layer._inbound_nodes[node_index].input_tensors
-        return _gives_probabilities(source)
+        return gives_probabilities(source)
     return False

@@ -69,6 +69,8 @@ def _check(model: Any) -> None:
 
 def _problems(model: Any, path: str) -> list[str]:
     shown = f"{path[:-1] or model.name!r} ({type(model).__name__})"
+    if isinstance(model, RCTModel):
+        return [f"{shown}: it is quantised already; give a float model"]
     if not is_model(model) or not getattr(model, "inputs", None):
         reason = "a subclass with code of its own" if not is_model(model) else "a model without input"
         return [

@@ -18,6 +18,9 @@ _REGISTERED_NAME = "rct_tflite>RCTModel"
 def load_model(path: str | Path, compile: bool = True) -> RCTModel:
     """Loads a model that was saved with `model.save("name.keras")`, ready to predict and to train on.
 
+    `keras.models.load_model()` does it too, without `custom_objects`, in a program that has used a name of this package
+    (`rct.layers`, say): only then does Keras know its classes. It does not check the file as this does.
+
     Args:
         path: The `.keras` file.
         compile: Whether to restore loss, metrics and optimizer too; without, own losses need not be registered.

@@ -6,10 +6,15 @@ import pytest
 from click.testing import CliRunner
 
 from rct_tflite.cli.main import cli
+from rct_tflite.errors import ToolchainError
+from rct_tflite.export.energy_picture import energy_curve
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.memory_map import Piece, map_memory
 from rct_tflite.planning.selection import select
+from rct_tflite.spec.run_log import RunLog
 from rct_tflite.spec.target_file import find_target, target_path
+from tests.cli.test_report import rows
+from tests.cli.test_report import write as write_log
 from tests.graphs import conv_digits
 from tests.tflite.networks import exported
 
@@ -26,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *arguments):
-    return CliRunner().invoke(cli, ("estimate", str(folder), *arguments))
+    return CliRunner().invoke(cli, ("estimate", str(folder), *map(str, arguments)))
 
 
 def as_json(folder, *arguments):
@@ -50,6 +55,30 @@ def test_phases_add_up_to_the_counted_instructions(plain):
         )
     assert plain["memory"]["fits"]
     assert (plain["fine_tuning"], plain["day"], plain["battery_days"]) == (None, None, None)
+
+
+def test_without_a_compiler_instructions_are_estimated_and_told_to_be(folder, plain, monkeypatch):
+    def missing(*arguments):
+        raise ToolchainError("No C compiler was found.")
+
+    monkeypatch.setattr("rct_tflite.firmware.instructions.find_toolchain", missing)
+    estimated = as_json(folder)
+    told = estimated["instructions"]
+    assert (estimated["emulator"], told["guessed"]) == (None, [])
+    assert told["source"].startswith("not counted: there is no compiler for cortex-m7; estimated from")
+    for name, counted in (
+        ("inference", "instructions_per_inference"),
+        ("training_step", "instructions_per_training_step"),
+    ):
+        assert told[name]["low"] < plain[counted] < told[name]["high"]
+        assert told[name]["high"] < 2 * plain[counted]
+        assert estimated[name]["energy_j"]["high"] > plain[name]["energy_j"]["high"] * 0.9
+    said = run(folder).stdout
+    assert "not counted" in said
+    assert "instructions (" in said  # with an interval
+    refused = run(folder, "--toolchain", "gcc")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "No C compiler" in refused.stderr
 
 
 def test_clock_and_supply_move_what_they_should(folder, plain):
@@ -108,9 +137,28 @@ def test_the_page_holds_its_pictures(folder, tmp_path):
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
+def test_the_page_draws_a_training(folder, tmp_path):
+    log = write_log(tmp_path / "run.jsonl", rows())
+    assert run(folder, "--counts", "model", "--html", tmp_path / "page.html", "--run", log).exit_code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<svg") == 3
+    assert "average bits" in text
+    write_log(tmp_path / "bare.jsonl", [{"epoch": 1, "loss": 0.5}])
+    bare = run(folder, "--counts", "model", "--html", tmp_path / "no.html", "--run", tmp_path / "bare.jsonl")
+    assert (bare.exit_code, (tmp_path / "no.html").exists()) == (1, False)
+    assert "tells no energy" in bare.stderr
+
+
+def test_a_curve_knows_that_each_step_is_worth_the_same_in_float32():
+    curve = energy_curve(RunLog(tuple(rows())))
+    assert curve.energy == pytest.approx((0.0625 / 3, 0.0625 * 2 / 3, 0.0625))
+    assert (curve.metric, curve.epochs) == ("val_accuracy", (1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--run", __file__), "--run alone"),
         (("--per-day", "3"), "--sleep-uw"),
         (("--battery", "3"), "Expected --per-day or --duty"),
         ((*DAY, "--duty", "0.5"), "Received: both"),

@@ -94,7 +94,8 @@ def test_the_picture_shows_every_quantity(tmp_path):
     drawn = (tmp_path / "run.svg").read_text()
     for text in ("Loss", "Accuracy", "Bits per weight", "Gavg, and the band where bits stay", "dense", "validation",
                  "Updates smaller than one step", "Weights at the end of their range", "Parameters, kB",
-                 "The paper's energy models, so far", "GEMM, horowitz, of float32"):  # fmt: skip
+                 "The paper's energy models, so far", "GEMM, horowitz, of float32",
+                 "Accuracy for its energy, by epoch", "average bits"):  # fmt: skip
         assert f"<!-- {text} -->" in drawn
 
 

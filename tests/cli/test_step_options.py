@@ -15,6 +15,7 @@ from tests.tflite.one_op import Quantised, one_op
 
 OPTIONS = ("--class-weights", "1,2,0.5", "--rate-schedule", "40=0.5", "--clip-norm", "0.8", "--accumulate", "2")
 AIDS = ("--momentum", "0.5", "--keep-best", "--replay", "6")
+WIDTHS = ("--error-bits", "16", "--adapt-bits", "4:10", "--interval", "9")
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,13 @@ def export(place, out, *options):
 
 
 def test_an_export_with_everything_learns_and_tells(place):
-    result = export(place, "all", *OPTIONS, *AIDS, "--json")
+    result = export(place, "all", *OPTIONS, *AIDS, *WIDTHS, "--json")
     assert result.exit_code == 0, result.output
     ram = json.loads(result.stdout)["ram_bytes"]
     parts = ram.keys() - {"total", "available", "inference_alone"}
     assert sum(ram[name] for name in parts) == ram["total"]
     assert (ram["learning rate"], ram["momentum"], ram["best weights"]) == (12, 36, ram["parameters"])
+    assert ram["widths"] == 16 + 4 + 8
     plan = read_project(place / "all").plan
     assert plan.options == StepOptions((256, 512, 128), (RatePoint(40, 32768),), 0.8, 2, 128)
     assert plan.aids == AidOptions(True, True, 6)

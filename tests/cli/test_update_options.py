@@ -88,7 +88,7 @@ def test_nothing_learns(model, tmp_path):
     ("options", "expected"),
     [
         (("--train", "auto"), "Expected --samples"),
-        (("--ram", "64K"), "Limits are for a search"),
+        (("--flash", "64K"), "Limits but that of RAM are for a search"),
         (("--weight-bits", "17"), "Expected a number of 2 to 16 bits"),
         (("--weight-bits", "nothing:12"), "Cannot widen weights"),
         (("--weight-bits", "fully_connected_2:6"), "no fewer bits than the layer has"),
@@ -109,3 +109,20 @@ def test_sizes_that_are_none(model, tmp_path, size):
     done = export(model, tmp_path / "out", "--train", "auto", "--ram", size)
     assert done.exit_code == 2
     assert "expected a number of bytes such as 65536 or 64K" in done.output
+
+
+def test_a_search_counts_what_options_hold(model, samples, tmp_path):
+    """Sums, momentum and a copy of the best weights depend on what learns; widths get their room afterwards."""
+    options = ("--momentum", "0.9", "--accumulate", "3", "--keep-best", "--train", "auto", "--samples", samples)
+    done = export(model, tmp_path / "all", *options, "--ram", "64K", "--json")
+    assert done.exit_code == 0, done.output
+    whole = json.loads(done.output)["ram_bytes"]["total"]
+    done = export(model, tmp_path / "some", *options, "--ram", whole - 300, "--json")
+    assert done.exit_code == 0, done.output
+    some = json.loads(done.output)
+    assert some["ram_bytes"]["total"] <= whole - 300
+    best = next(row for row in some["search"]["candidates"] if row["name"] == some["search"]["best"])
+    assert best["ram"] == some["ram_bytes"]["total"]
+    done = export(model, tmp_path / "widths", *options, "--ram", whole, "--adapt-bits", "8:16")
+    assert done.exit_code == 1
+    assert "Lower --budget" in " ".join(done.output.split())

@@ -16,8 +16,8 @@ REACHED = {
     "calibrated": (5, 13, 21, 90),
     "  stack known": (5, 12, 20, 90),
     "uncalibrated": (35, 50, 75, 90),
-    "layers": (10, 25, 62, 90),
-    "  all layers": (10, 30, 62, 90),
+    "layers": (10, 25, 28, 90),
+    "  all layers": (10, 30, 38, 90),
 }
 """Limits in percent that the estimate keeps: median, p90, worst, covered. Those of the published data, rounded up;
 the synthetic tables have fewer boards, and keep them too."""

@@ -14,12 +14,14 @@ from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, write_fi
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import Runner, emulated_runner, exchange, host_runner, lessons_of
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.reference.packing import row_bytes
+from rct_tflite.reference.packing import room_bytes, row_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Graph
 from rct_tflite.spec.quantization import Rounding
+from rct_tflite.spec.step_options import PLAIN_STEP, RatePoint, StepOptions
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import Loss
 from tests.firmware.conftest import mixed
@@ -29,6 +31,7 @@ from tests.tflite.one_op import branched, separable, words
 STEPS = 100
 LEARNING_RATE = 0.05
 STOCHASTIC, TRUNCATE = Rounding.STOCHASTIC, Rounding.TRUNCATE
+CLASSES, SQUARED, SIGMOID = Loss.SOFTMAX_CROSS_ENTROPY, Loss.MEAN_SQUARED_ERROR, Loss.SIGMOID_CROSS_ENTROPY
 
 
 def dense(bits, per_channel=False):
@@ -51,7 +54,20 @@ class Row:
     rounding: Rounding
     loss: Loss = Loss.SOFTMAX_CROSS_ENTROPY
     error_bits: int = 8
+    options: StepOptions = PLAIN_STEP
+    adaptation: AdaptationOptions | None = None
     recomputes: bool = False  # all that can be computed again in the backward pass
+
+
+RATES = (RatePoint(5, 40_000), RatePoint(60, 100_000))
+WEIGHTS = (256, 700, 90, 300, 256)
+WIDTHS = AdaptationOptions("2:8", interval=6, t_min=3.0)
+
+
+def tight(graph):
+    """Widths with a byte or two to spare: who gets a bit has to be paid for."""
+    room = sum(room_bytes(*graph.row_shape(op), graph.bits_of(op)) for op in graph.ops if op.has_weights)
+    return dataclasses.replace(WIDTHS, budget_bytes=room + 12)
 
 
 ROWS = {
@@ -70,11 +86,29 @@ ROWS = {
     "separable, 4 bits, wide errors": Row(separable(4), "{0},{3}", STOCHASTIC, error_bits=16),
     "words, 8 bits": Row(words(), "all", TRUNCATE),
     "words, 5 bits, some rows, wide errors": Row(words(5), "{0}:4,{1},{2}:bias", STOCHASTIC, error_bits=16),
-    "words, 11 bits": Row(widened(words(), 11), "{0},{2}", TRUNCATE),
+    "words, 11 bits, nothing kept": Row(widened(words(), 11), "{0},{2}", TRUNCATE, recomputes=True),
     "separable, 6 bits, some channels": Row(separable(6), "{0}:2,{1}:1,{2}:1", TRUNCATE),
     "dense, 12 bits, per channel": Row(dense(12, True), "all", TRUNCATE),
     "conv, 9 bits, some channels": Row(conv(9), "{0}:2,{1}:bias,{2}:0.5", STOCHASTIC),
     "separable, 16 bits, wide errors": Row(widened(separable(), 16), "all", STOCHASTIC, error_bits=16),
+    # Options side by side. Each of ten (wide errors, parts, sums, momentum, rates, weights, clipping, widths,
+    # truncation, targets) is in three of five rows, no two in the same three: with a plain row, each pair is there in
+    # all four ways.
+    "mixed, wide errors, parts, sums, momentum, rates, weights": Row(
+        mixed(), "{0}:2,{1},{2}:bias,{3}:3", STOCHASTIC, CLASSES, 16, StepOptions(WEIGHTS[:4], RATES, None, 3, 200)
+    ),
+    "separable, wide errors, parts, sums, clipped, widths": Row(
+        separable(6), "{0}:2,{1},{2}:bias,{3}", TRUNCATE, CLASSES, 16, StepOptions((), None, 0.6, 2), WIDTHS
+    ),
+    "branches, wide errors, momentum, rates, clipped, widths, squared": Row(
+        branched(), "all", STOCHASTIC, SQUARED, 16, StepOptions((), RATES, 0.02, 1, 230), WIDTHS
+    ),
+    "conv, parts, momentum, weights, clipped, Huber": Row(
+        conv(5, True), "{0}:2,{1}:bias,{2}", TRUNCATE, Loss.HUBER, 8, StepOptions(WEIGHTS[:4], None, 0.01, 1, 128)
+    ),
+    "dense, sums, rates, weights, widths, sigmoid": Row(
+        dense(5), "all", TRUNCATE, SIGMOID, 8, StepOptions(WEIGHTS, RATES, None, 2), tight(dense(5))
+    ),
 }
 
 
@@ -86,7 +120,9 @@ class Lesson:
         names = [op.name for op in graph.ops if op.has_weights]
         plan = select(graph, row.train.format(*names), LEARNING_RATE, row.loss)
         again = tuple(op.name for op in graph.ops) if row.recomputes else ()
-        self.plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, recomputed=again)
+        plan = dataclasses.replace(plan, rounding=row.rounding, error_bits=row.error_bits, recomputed=again)
+        plan = dataclasses.replace(plan, options=row.options)
+        self.plan = plan if row.adaptation is None else adapt(graph, plan, row.adaptation)
         self.memory = plan_memory(graph, self.plan)
         random = np.random.default_rng(11)
         inputs = graph.random_inputs(STEPS, random)
@@ -103,8 +139,19 @@ class Lesson:
         wanted = self.samples.targets if self.samples.labels is None else self.samples.labels.tolist()
         for sample, label in zip(self.samples.inputs, wanted, strict=True):
             trainer.step(sample, label)
+            assert self._within_budget(trainer)
         assert trainer.parameter_block() != before
+        if trainer.adapter is not None:
+            assert any(trainer.adapter.octaves.values())
         return trainer.parameter_block()
+
+    def _within_budget(self, trainer: ReferenceTrainer) -> bool:
+        if trainer.adapter is None or self.plan.adaptation is None:
+            return True
+        depths = {op.name: self.graph.row_shape(op)[1] for op in self.graph.ops if op.has_weights}
+        rows = {slot.op: (len(slot.channels), depths[slot.op]) for slot in self.memory.slots}
+        used = sum(room_bytes(*rows[name], bits) for name, bits in trainer.adapter.bits.items())
+        return used <= self.plan.adaptation.budget_bytes
 
     def write(self, folder: Path, core: str, memory: MemoryPlan) -> None:
         target = find_target("cortex-m7" if core == HOST else core)
@@ -181,11 +228,14 @@ class Guarded:
             dataclasses.replace(p, offset=self._lay(0, p.buffer.name, p.buffer.size)) for p in memory.placements
         ]
         slots = []
-        for slot in memory.slots:
+        moves = lesson.plan.adaptation is not None  # then the runtime knows where things lie
+        self._ends[1] = memory.parameter_bytes if moves else 0
+        for slot in memory.slots if not moves else ():
             channels, depth = graph.row_shape(ops[slot.op])
             rows = self._lay(1, "rows", len(slot.channels) * row_bytes(depth, slot.bits))
             slots.append(dataclasses.replace(slot, rows=rows, bias=self._lay(1, "bias", 4 * channels)))
-        arena, parameters = (end + self._guard(block, end, GUARD_BYTES) for block, end in enumerate(self._ends))
+        arena = self._ends[0] + self._guard(0, self._ends[0], GUARD_BYTES)
+        parameters = self._ends[1] + (0 if moves else self._guard(1, self._ends[1], GUARD_BYTES))
         self.memory = dataclasses.replace(
             memory, placements=tuple(placements), slots=tuple(slots), arena_bytes=arena, parameter_bytes=parameters
         )

@@ -93,7 +93,9 @@ class Swinging(Case):
         return tuple(trainer.adapter.bits.values())
 
     def rows_bytes(self, bits):
-        return sum(room_bytes(*self.graph.row_shape(op), bits[op.name]) for op in self.graph.ops if op.name in bits)
+        learning = {slot.op: len(slot.channels) for slot in self.memory.slots}
+        depths = {op.name: self.graph.row_shape(op)[1] for op in self.graph.ops if op.name in bits}
+        return sum(room_bytes(learning[name], depth, bits[name]) for name, depth in depths.items())
 
     @cached_property
     def learnt(self):

@@ -1,6 +1,5 @@
 """What the device has beside the training step does what NumPy does, byte by byte."""
 
-import copy
 import struct
 import subprocess
 
@@ -15,6 +14,7 @@ from rct_tflite.errors import DataError, DeviceError, RecipeError
 from rct_tflite.firmware.aided_session import AidWishes, check_wishes, fine_tune_aided, split
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import emulated_runner, exchange, host_runner
+from rct_tflite.planning.adaptation import AdaptationOptions
 from rct_tflite.reference.aids import EarlyStopping, ReplayBuffer, confusion
 from rct_tflite.reference.rates import rate_limits
 from rct_tflite.reference.trainer import ReferenceTrainer
@@ -27,10 +27,14 @@ SLOTS, HELD, EPOCH = 9, 12, 30
 AIDS = AidOptions(evaluates=True, keeps_best=True, replay_slots=SLOTS)
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory) -> Case:
+WIDTHS = AdaptationOptions("2:8", interval=40, t_min=3.0)
+
+
+@pytest.fixture(scope="module", params=[None, WIDTHS], ids=["fixed", "adapted"])
+def case(request, tmp_path_factory) -> Case:
+    options = StepOptions(schedule=(), momentum=120)
     folder = tmp_path_factory.mktemp("aids")
-    return Case(folder, small(), "all", M4, 5 * EPOCH, options=StepOptions(schedule=(), momentum=120), aids=AIDS)
+    return Case(folder, small(), "all", M4, 5 * EPOCH, options=options, aids=AIDS, adaptation=request.param)
 
 
 def lesson(command: Command, sample, label) -> Request:
@@ -86,7 +90,7 @@ def reference(case: Case, requests: list[Request]) -> list[bytes]:
                 counts = confusion(np.array([label for label, _ in held]), np.array([output for _, output in held]))
                 verdict = stopping.judge(int(np.trace(counts)), label)
                 if verdict == 0:
-                    best = copy.deepcopy((trainer.network.weights, trainer.network.biases))
+                    best = trainer.keep()
                 answer = bytes([verdict])
             case Command.READ_CONFUSION:
                 answer = counts.astype("<u2").tobytes()
@@ -97,8 +101,9 @@ def reference(case: Case, requests: list[Request]) -> list[bytes]:
                     + np.array(buffer.samples).tobytes()
                 )
             case Command.ROLL_BACK:
-                trainer.network.weights, trainer.network.biases = best
-                trainer.held.forget()
+                moved = trainer.adapter and trainer.adapter.kept() != best.widths
+                assert trainer.adapter is None or moved  # scales go back, too, and with them the gains
+                trainer.roll_back(best)
             case Command.READ_PARAMETERS:
                 answer = trainer.parameter_block()
         answers.append(answer)
@@ -138,6 +143,8 @@ def test_the_plan_counts_what_the_image_holds(case, image):
         "evaluation": ["progress", "confusion"],
         "best weights": ["best_parameters"],
     }
+    if case.adaptation is not None:
+        wanted["widths"] = ["widths", "learnt_steps", "learnt_rates"]
     wanted["replay buffer"] = ["replay_samples", "replay_labels", "replay_classes", "replay_state"]
     with image.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab")

@@ -10,7 +10,17 @@ import pytest
 from rct_tflite.emulator.finder import available_emulators
 from rct_tflite.energy.calibration.schedule import COMPUTE, KINDS, SCHEDULE_FILE, read_schedule
 from rct_tflite.errors import TargetError, ToolchainError
-from rct_tflite.firmware.calibration import PHASES_FILE, BenchmarkOptions, write_benchmark
+from rct_tflite.firmware.calibration import (
+    ANY_PORT,
+    INCLUDE_FOLDERS,
+    PHASES_FILE,
+    PORT_FILE,
+    PORTS,
+    STM32_PORT,
+    BenchmarkOptions,
+    has_port,
+    write_benchmark,
+)
 from rct_tflite.firmware.project import CORTEX_M, port_of
 from rct_tflite.firmware.toolchain import CORES, available_toolchains, find_toolchain
 from rct_tflite.spec.target import OP_CLASSES
@@ -79,6 +89,28 @@ def test_board_code_compiles_for_every_core(core, toolchain, benchmark, tmp_path
         script = firmware / "board" / "link.ld"
         find_toolchain(core, toolchain).build(sources, includes, image, linker_script=script, defines=defines)
         assert image.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("port", [path.stem for path in (templates_folder() / PORTS).glob("*.h")])
+@pytest.mark.parametrize("toolchain", [toolchain.name for toolchain in available_toolchains(TARGET.core)])
+def test_ports_compile_without_warnings(port, toolchain, benchmark, tmp_path):
+    ports, firmware = templates_folder() / PORTS, benchmark.folder / "firmware"
+    if port in ("any", "stm32"):
+        assert (firmware / PORT_FILE).read_bytes() == (ports / ANY_PORT).read_bytes()
+        return
+    target = find_target(port)
+    assert has_port(target)
+    for source, name in ((f"{port}.h", "port.h"), (STM32_PORT, STM32_PORT)):
+        (tmp_path / name).write_bytes((ports / source).read_bytes())
+    (tmp_path / "board.c").write_bytes((firmware / "board" / "board.c").read_bytes())
+    includes = [firmware / part for part in INCLUDE_FOLDERS]
+    compiled = find_toolchain(target.core, toolchain).compile([tmp_path / "board.c"], includes, tmp_path)
+    assert all(path.stat().st_size > 500 for path in compiled)
+    text = (ports / f"{port}.h").read_text()
+    place = int(re.search(r"FLASH_PLACE +0x([0-9A-F]+)u", text).group(1), 16)
+    assert target.flash.origin < place < target.flash.origin + target.flash.size
+    assert place % target.writing.erase_bytes == 0
+    assert f"{target.clock_mhz.value:g} MHz" in text.splitlines()[0]
 
 
 def test_flash_phases_take_what_the_target_tells(tmp_path):

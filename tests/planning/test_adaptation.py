@@ -1,16 +1,12 @@
 """Limits, thresholds and budgets of bit-widths that follow the training."""
 
-import dataclasses
-
 import pytest
 
 from rct_tflite.errors import RecipeError
 from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
-from rct_tflite.spec.aid_options import AidOptions
 from rct_tflite.spec.graph import Activation
-from rct_tflite.spec.step_options import StepOptions
 from tests.graphs import GraphBuilder, dense_digits
 
 GRAPH = GraphBuilder((20,)).dense(10, bits=6).dense(4, Activation.NONE, bits=4).graph()
@@ -30,7 +26,12 @@ def adapted(bits="2:8", train="all", **options):
         ({"bits": "2:17"}, "MIN:MAX"),
         ({"layers": ("layer0",), "train": "last:1"}, "does not learn.*Received: \\['layer0'\\]"),
         ({"layers": ("nothing",)}, "does not learn"),
-        ({"train": "none"}, "nothing that learns"),
+        ({"train": "none"}, "Received: nothing that learns"),
+        ({"train": "bias"}, "learns in part stays.*Received: \\['layer0', 'layer1'\\]"),
+        (
+            {"train": "layer0:3,layer1", "layers": ("layer0",)},
+            "Expected some of \\['layer1'\\]. Received: \\['layer0'\\]",
+        ),
         ({"interval": 0}, "1 to 65535"),
         ({"interval": 65536}, "1 to 65535"),
         ({"t_min": 2.0, "t_max": 1.0}, "4 \\* t_min <= t_max"),
@@ -50,14 +51,10 @@ def test_what_cannot_be_is_refused(options, message):
         adapted(**options)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"options": StepOptions(momentum=128)}, {"options": StepOptions(schedule=())}, {"aids": AidOptions(True, True)}],
-)
-def test_options_that_do_not_go_together(changes):
-    plan = dataclasses.replace(select(GRAPH, "all"), **changes)
-    with pytest.raises(RecipeError, match="Bit-widths follow plain training steps"):
-        adapt(GRAPH, plan, AdaptationOptions("2:8"))
+def test_what_learns_in_part_keeps_its_width():
+    adaptation = adapted(train="layer0:3,layer1")
+    assert adaptation.layers == ("layer1",)
+    assert adaptation.budget_bytes == 3 * 15 + 3 + 4 * 10  # three rows of 20 weights of 6 bits, four of 10 of 8
 
 
 def test_defaults_follow_the_learning_rate():

@@ -3,22 +3,30 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 
+from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import RecipeError
+from rct_tflite.planning.count_model import CountModel
+from rct_tflite.planning.fit import memory_need
+from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.lifetimes import Lifetimes
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.recomputation import choose_recomputation, told, trade
+from rct_tflite.planning.roomier_search import search_with_recomputation
+from rct_tflite.planning.search import Limits, search_updates
 from rct_tflite.planning.selection import select
-from rct_tflite.planning.step_cost import forward_instructions
 from rct_tflite.reference.constants import masks_errors
 from rct_tflite.spec.graph import TABLE_KINDS, OpKind
+from rct_tflite.spec.target_file import find_target
 from tests import mlperf_tiny
 from tests.graphs import conv_digits
 from tests.tflite.one_op import branched, separable
 
 GRAPHS = {"branches": branched(), "separable": separable(), "conv": conv_digits(bits=8, per_channel=True)}
 KWS = mlperf_tiny.keyword_spotting()
+CORE = "cortex-m7"
 
 
 def subsets(graph):
@@ -79,17 +87,17 @@ def lives(lifetimes, spans, tensor, step, made):
 
 def test_the_arena_falls_as_instructions_grow():
     plan = select(KWS, "all")
-    kept, found = plan_memory(KWS, plan).arena_bytes, trade(KWS, plan)
+    kept, found = plan_memory(KWS, plan).arena_bytes, trade(KWS, plan, CORE)
     assert len(found) >= 3
     arenas, prices = [f.arena_bytes for f in found], [f.instructions for f in found]
     assert arenas == sorted(set(arenas), reverse=True)
     assert kept > arenas[0]
     assert arenas[-1] < 0.65 * kept
     assert prices == sorted(set(prices))
-    ops = {op.name: op for op in KWS.ops}
+    ops, counts = {op.name: op for op in KWS.ops}, CountModel(KWS, CORE)
     for candidate in found:
         assert candidate.arena_bytes == plan_memory(KWS, candidate.plan).arena_bytes
-        price = sum(forward_instructions(KWS, ops[name]) for name in candidate.plan.recomputed)
+        price = sum(counts.forward_instructions(plan, ops[name]) for name in candidate.plan.recomputed)
         assert abs(candidate.instructions - price) <= 1
         memory = plan_memory(KWS, candidate.plan)
         assert {name for names in memory.repeats.values() for name in names} == set(candidate.plan.recomputed)
@@ -97,11 +105,11 @@ def test_the_arena_falls_as_instructions_grow():
 
 def test_requests():
     plan = select(KWS, "all")
-    found = trade(KWS, plan)
+    found = trade(KWS, plan, CORE)
     limit = found[1].arena_bytes
 
     def choose(request, room):
-        chosen = choose_recomputation(KWS, plan, request, lambda arena: arena <= room)
+        chosen = choose_recomputation(KWS, plan, CORE, request, lambda arena: arena <= room)
         return None if chosen is None else chosen.plan.recomputed
 
     assert choose("none", limit) is None
@@ -112,7 +120,33 @@ def test_requests():
     assert choose(f"{100 * found[1].share + 0.01}%", 10**9) == found[1].plan.recomputed
     assert choose("1000%", 100) == found[-1].plan.recomputed
     saved = found[0].kept_bytes - found[0].arena_bytes
-    assert told(found[0]).startswith(f"{found[0].plan.recomputed[0]}: saves {saved} of {found[0].kept_bytes} B")
+    assert told(found[0]).startswith(f"saves {saved} of {found[0].kept_bytes} B")
+    assert told(found[0]).endswith(f": {', '.join(found[0].plan.recomputed)}")
     for wrong in ("10", "-1%", "all", "%", ""):
         with pytest.raises(RecipeError, match="--recompute auto, none, or N%"):
             choose(wrong, limit)
+
+
+def test_a_search_finds_more_where_activations_may_be_computed_again():
+    plan, target, limits = select(KWS, "all"), find_target("cortex-m7"), Limits(ram=60000)
+    ops = {op.name: op for op in KWS.ops}
+    gains = {
+        name: LayerGain(np.full(KWS.row_shape(ops[name])[0], 10.0 - number), 1.0)
+        for number, name in enumerate(plan.trained)
+    }
+    plain = search_updates(KWS, plan, gains, target, limits)
+    search = search_with_recomputation(KWS, plan, gains, target, limits, "auto")
+    best = search.best
+    assert best in search.candidates
+    assert best.gain > 1.15 * plain.best.gain
+    assert best.plan.recomputed
+    assert memory_need(KWS, plan_memory(KWS, best.plan), target).ram == best.cost.ram <= 60000
+    counts = CountModel(KWS, CORE)
+    instructions = counts.estimate(best.plan).step.value
+    assert instructions > counts.estimate(dataclasses.replace(best.plan, recomputed=())).step.value
+    assert best.cost.time_s == estimate(target, round(instructions)).time_s.value
+    assert search.counts.step.value == instructions
+    quick = dataclasses.replace(limits, time_s=plain.best.cost.time_s)
+    limited = search_with_recomputation(KWS, plan, gains, target, quick, "auto").best
+    assert limited.cost.time_s <= quick.time_s
+    assert search_with_recomputation(KWS, plan, gains, target, limits, "none").best.plan == plain.best.plan

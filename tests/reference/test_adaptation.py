@@ -1,5 +1,7 @@
 """The rule of the widths, and that a change of a width changes no result beyond its rounding."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from rct_tflite.reference.adaptation import asked_steps, halved
 from rct_tflite.reference.bit_decision import Band, Width, decide, total_bytes
 from rct_tflite.reference.random import RandomGenerator
 from rct_tflite.reference.trainer import ReferenceTrainer
+from rct_tflite.spec.step_options import RATE_ONE, RatePoint, StepOptions
 from tests.graphs import GraphBuilder, dense_digits
 
 
@@ -65,6 +68,45 @@ def test_asked_steps_are_those_of_the_update():
     assert asked_steps(total=100, mantissa=20000, shift=12, depth=50) == 100 * 20000 << 4
     assert asked_steps(total=100, mantissa=20000, shift=25, depth=50) == 100 * 20000 >> 9
     assert asked_steps(total=2**40, mantissa=32767, shift=1, depth=50) == 50 << 22
+
+
+def trainer_of(**options):
+    graph = GraphBuilder((12,)).dense(9, bits=4).dense(3, bits=4).graph()
+    plan = dataclasses.replace(select(graph, "all"), options=StepOptions(**options))
+    return ReferenceTrainer(graph, adapt(graph, plan, AdaptationOptions("2:8", interval=3, t_min=300.0)))
+
+
+def test_gavg_holds_no_rate():
+    """A quarter of the rate asks for a quarter of the steps, and Gavg stays what it was."""
+    gavg = []
+    for quarters in (0, 2):
+        trainer = trainer_of(schedule=(RatePoint(0, RATE_ONE >> quarters),))
+        op, gradient = trainer.network.graph.ops[0], np.arange(-6, 6) * 50
+        for _ in range(3):
+            trainer.scaling.schedule.advance()
+            trainer.adapter.observe(op, 2, gradient, quarters - 4)
+            trainer.adapter.end_step(trainer.scaling.schedule.rate)
+        gavg.append(trainer.adapter.gavg[op.name])
+    assert 0 < gavg[0] == pytest.approx(gavg[1], rel=0.01)
+
+
+def test_a_rollback_brings_widths_back():
+    trainer, samples = trainer_of(momentum=128), np.random.default_rng(1).integers(-128, 128, (30, 12), np.int8)
+    for sample in samples[:3]:
+        trainer.step(sample, 1)
+    block, kept, gains = trainer.parameter_block(), trainer.keep(), dict(trainer.gains)
+    octaves, outputs = trainer.adapter.octaves, trainer.network.run(samples)
+    for sample in samples[3:]:
+        trainer.step(sample, 1)
+    later = dict(trainer.gains)
+    moved = {name: octave - trainer.adapter.octaves[name] for name, octave in octaves.items()}
+    assert all(moved.values())
+    trainer.roll_back(kept)
+    assert trainer.parameter_block() == block
+    np.testing.assert_array_equal(trainer.network.run(samples), outputs)
+    assert gains.keys() == later.keys()
+    assert trainer.gains == {name: gain - 512 * moved[name] for name, gain in later.items()}
+    assert set(trainer.adapter.gavg.values()) == {0}
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from rct_tflite.planning.held import held_layout
 from rct_tflite.reference.held import Block, HeldGradients, Place, gradient_sum
 from rct_tflite.reference.random import RandomGenerator
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.step_options import StepOptions
-from rct_tflite.spec.training_plan import TrainingPlan
+from rct_tflite.spec.training_plan import PartialUpdate, TrainingPlan
 from tests.graphs import dense_digits
 
 GRAPH = dense_digits()
@@ -89,3 +90,29 @@ def test_what_has_no_gradient_neither_moves_nor_decays():
     gradients.forget()
     gradients.learn(GRAPH.ops[0], PLACE, Block(np.array([64]), 0))
     assert real(updates[-1][2]).tolist() == [64.0]
+
+
+def test_what_is_held_follows_the_scale():
+    """A velocity of before counts in the steps of the new scale: a shift, without rounding."""
+    updates, octaves = [], iter([0, 0, 2, 2])
+    plan = TrainingPlan(("layer0", "layer1"), 0.1, Rounding.STOCHASTIC, options=StepOptions(momentum=128))
+    gradients = HeldGradients(
+        GRAPH, plan, RandomGenerator(), lambda *update: updates.append(update), octave=lambda op: next(octaves)
+    )
+    gradients.learn(GRAPH.ops[0], PLACE, Block(np.array([64]), 0))
+    gradients.learn(GRAPH.ops[0], PLACE, Block(np.array([64]), 2))
+    assert [real(block).tolist() for _, _, block in updates] == [[64.0], [(32 + 64) / 4]]
+
+
+def test_rows_and_biases_of_a_part_are_laid_out_apart():
+    options = StepOptions(accumulate=2, momentum=128)
+    part = PartialUpdate("layer1", (0, 4))
+    plan = TrainingPlan(("layer0", "layer1"), 0.1, Rounding.STOCHASTIC, partial=(part,), options=options)
+    layout = held_layout(GRAPH, plan)
+    depths = [GRAPH.row_shape(op) for op in GRAPH.ops]
+    rows = [depths[0][0], 2]
+    values = [count * depth + channels for count, (channels, depth) in zip(rows, depths, strict=True)]
+    exponents = [count + channels for count, (channels, _) in zip(rows, depths, strict=True)]
+    assert [slot.rows for slot in layout.slots.values()] == rows
+    assert layout.sum_bytes == 4 + sum(-(-(2 * e + 2 * v) // 4) * 4 for e, v in zip(exponents, values, strict=True))
+    assert layout.momentum_bytes == sum(-(-(2 * e + v) // 4) * 4 for e, v in zip(exponents, values, strict=True))

@@ -9,6 +9,7 @@ import pytest
 from rct_tflite.reference import gradients
 from rct_tflite.reference.constants import exp_table
 from rct_tflite.reference.gradients import GAIN_UNSET, ScaledError
+from rct_tflite.reference.moved_errors import pool_error
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Activation, Padding
 from rct_tflite.spec.quantization import AffineQuantization, Rounding
@@ -181,7 +182,7 @@ def test_pools(runtime, kind, row, activation):
         for sample in samples:
             device = DeviceOp(runtime, trainer, op, at_end)
             error = random.integers(-127, 128, device.result.shape[1:]) * (random.random(device.result.shape[1:]) < 0.7)
-            expected = trainer.pool_error(op, sample, error)
+            expected = pool_error(trainer.network, op, sample, error, trainer.plan.error_bits)
             np.testing.assert_array_equal(device.pool_backward(sample, error), expected)
 
 

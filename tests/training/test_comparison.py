@@ -1,10 +1,13 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import rct_tflite
+from rct_tflite.cli.compare import load_function
 from rct_tflite.cli.main import cli
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.training.comparison import compare, score_of
@@ -118,6 +121,13 @@ def test_samples_that_do_not_fit_are_refused(x, y, named):
         compare(small_model, Samples(x, y, x, y), schedule=SHORT)
 
 
+def test_a_classifier_must_end_in_logits():
+    x, y = classes(32, 4)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax", name="last")])
+    with pytest.raises(DataError, match="softmax or sigmoid in output 'last'"):
+        compare(lambda: model, Samples(x, y, x, y), schedule=SHORT)
+
+
 @pytest.mark.parametrize("name", ["float16", "fixed-1", "fixed-17", "fixed-", ""])
 def test_an_unknown_method_is_refused(name):
     with pytest.raises(RecipeError, match="rct-stochastic"):
@@ -164,6 +174,13 @@ def test_the_command_prints_a_table_and_writes_rows_and_picture(folder):
     assert rows[1]["measured"]["final_bits"] == {"dense": 6}
     assert (folder / "rows.svg").read_text().startswith("<?xml")
     assert json.loads(run(folder, *short, "--json", "-").stdout)["rows"][0]["method"] == "float32"
+
+
+def test_settings_of_tensorflow_come_before_the_users_file(folder, monkeypatch):
+    (folder / "late.py").write_text("import sys\nassert 'rct_tflite.training' in sys.modules\nbuild = print")
+    monkeypatch.setattr(rct_tflite, "training", rct_tflite.training)
+    monkeypatch.delitem(sys.modules, "rct_tflite.training")
+    assert load_function(f"{folder}/late.py:build") is print
 
 
 @pytest.mark.parametrize(

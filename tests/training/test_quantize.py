@@ -300,6 +300,7 @@ def with_operation():
         (with_operation, ["(Add)", "keras.ops"]),
         (lambda: rct.quantize(chain(L.Dense(3), shape=FLAT)), ["quantised already"]),
         (lambda: chain(rct.layers.Dense(3), shape=FLAT), ["quantised already"]),
+        (lambda: chain(rct.quantize(chain(L.Dense(3), shape=FLAT)), shape=FLAT), ["(RCTModel): it is quantised"]),
         (lambda: "model.keras", ["not a Keras model"]),
     ],
 )  # fmt: skip
@@ -319,6 +320,17 @@ def test_hand_built_models(samples):
     history = model.fit(*samples, epochs=8, batch_size=16, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert [int(layer.bits) for layer in model.integer_weights] == [7, 6]
+
+
+def test_the_layers_do_not_train_in_a_model_that_would_leave_their_integers(samples):
+    model = keras.Sequential([keras.Input((6, 6, 2)), L.Flatten(), rct.layers.Dense(3, name="dense")])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    model.evaluate(*samples, verbose=0)
+    with pytest.raises(UnsupportedLayerError, match=r"'dense' would not train.*RCTModel.*Sequential"):
+        model.fit(*samples, verbose=0)
+    model.layers[-1].trainable = False
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    model.fit(*samples, verbose=0)
 
 
 def test_the_package_imports_without_keras():

@@ -1,4 +1,4 @@
-/* What the benchmark needs of a board: five functions, in board/board.c. */
+/* What the benchmark needs of a board: board/board.c has it, and board/port.h what boards differ in. */
 #ifndef RCT_BOARD_H
 #define RCT_BOARD_H
 

@@ -1,27 +1,12 @@
-/* The board. Set the registers below and fill rct_board_init(); what stays 0 is left out.
- *
- * Sleep and cycle counter are the core's own and work on every Cortex-M; a Cortex-M0+ has no cycle counter.
+/* The board: what every Cortex-M has, sleep and cycle counter; a Cortex-M0+ has no cycle counter. The rest is
+ * in port.h.
  */
 #include "board.h"
 #include "schedule.h"
 
-/* The mark: a register that sets and clears a pin, such as GPIOx_BSRR of an STM32. */
-#ifndef MARK_REGISTER
-    #define MARK_REGISTER 0u
-    #define MARK_HIGH     0u
-    #define MARK_LOW      0u
-#endif
-
-/* The serial line: where a byte is written, where its state is read, the bits that say "ready" and "all out".
- */
-#ifndef SERIAL_DATA_REGISTER
-    #define SERIAL_DATA_REGISTER  0u
-    #define SERIAL_STATE_REGISTER 0u
-    #define SERIAL_READY          0u
-    #define SERIAL_ALL_OUT        0u
-#endif
-
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+
+#include "port.h"
 
 /* Armv6-M, Armv7-M and Armv8-M. */
 #define SYST_CSR     REGISTER(0xE000E010u)
@@ -38,7 +23,7 @@
 
 void rct_board_init(void)
 {
-    /* Here: core clock RCT_CLOCK_HZ, flash wait states, caches, the pin of the mark, the serial line. */
+    port_init();
 #ifdef RCT_HAS_CYCLE_COUNTER
     DEMCR |= DEMCR_TRACE;
     DWT_CTRL |= 1u;
@@ -52,9 +37,7 @@ void rct_board_init(void)
 
 void rct_board_mark(bool high)
 {
-    if (MARK_REGISTER != 0u) {
-        REGISTER(MARK_REGISTER) = high ? MARK_HIGH : MARK_LOW;
-    }
+    port_mark(high);
 }
 
 void rct_board_sleep_ms(uint32_t milliseconds)
@@ -69,16 +52,10 @@ void rct_board_sleep_ms(uint32_t milliseconds)
 
 void rct_board_print(const char *text)
 {
-    if (SERIAL_DATA_REGISTER == 0u) {
-        return;
-    }
     for (; *text != '\0'; text++) {
-        while ((REGISTER(SERIAL_STATE_REGISTER) & SERIAL_READY) == 0u) {
-        }
-        REGISTER(SERIAL_DATA_REGISTER) = (uint8_t)*text;
+        port_send((uint8_t)*text);
     }
-    while ((REGISTER(SERIAL_STATE_REGISTER) & SERIAL_ALL_OUT) == 0u) {
-    }
+    port_drain();
 }
 
 uint32_t rct_board_cycles(void)
@@ -90,14 +67,12 @@ uint32_t rct_board_cycles(void)
 #endif
 }
 
-/* Here: erase RCT_FLASH_BYTES bytes that the program does not use, and return true. */
 bool rct_board_flash_erase(void)
 {
-    return false;
+    return port_flash_erase();
 }
 
-/* Here: write as many bytes there, and return true. */
 bool rct_board_flash_write(void)
 {
-    return false;
+    return port_flash_write();
 }

@@ -3,6 +3,7 @@
 #include "gain.h"
 #include "integers.h"
 #include "learn_channel.h"
+#include "observe.h"
 #include "pack.h"
 #include "update.h"
 
@@ -159,6 +160,7 @@ static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn
 {
     const rct_weights_t *weights = &op->weights;
     const bool is_per_channel = learn->weight_step.per_channel || learn->bias_step.per_channel;
+    const uint32_t input_sum = rct_input_sum(input, weights->depth, op->input_zero_point);
     rct_row_t row = rct_row(weights, learn, 0, backward->exponent);
     uint32_t random = backward->random;
     for (int32_t channel = 0; channel < weights->channels; channel++) {
@@ -169,6 +171,7 @@ static void learn_rows(const rct_fully_connected_t *op, const rct_learn_t *learn
                 row.bias_step = rct_step(&learn->bias_step, channel, backward->exponent);
             }
             if (learns) {
+                rct_observe_product(learn, weights, channel, error[channel], input_sum, backward->exponent);
                 random = update_weights(&row, input, op->input_zero_point, error[channel], random);
             }
             random = rct_update_bias(&row, error[channel], random);

@@ -1,5 +1,6 @@
 /* The update of one output channel from its gradient. */
 #include "learn_channel.h"
+#include "observe.h"
 #include "update.h"
 
 #if RCT_SPLIT_ROWS
@@ -23,6 +24,7 @@ void rct_learn_channel(const rct_weights_t *shape, const rct_grad_t *grad, int32
                        int32_t bias_gradient, rct_backward_t *backward)
 {
     const rct_row_t row = rct_row(shape, grad->learn, channel, backward->exponent);
+    rct_observe_row(grad->learn, shape, channel, grad->sums, backward->exponent - (RCT_ERROR_BITS - 8));
     const uint32_t random = rct_update_from_sums(&row, grad->sums, backward->random);
     backward->random = rct_update_bias(&row, bias_gradient, random);
 }

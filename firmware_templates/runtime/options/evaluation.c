@@ -83,7 +83,11 @@ rct_status_t rct_model_roll_back(void)
     if (!aids->best || !aids->progress->judged) {
         return RCT_ERR_ARGUMENT;
     }
+#if RCT_HAS_WIDTHS
+    rct_adapt_restore(aids->adaptation, aids->best);
+#else
     rct_copy(rct_model_parameters(), aids->best, rct_model_info.parameter_bytes);
+#endif
     rct_clear(aids->held, aids->held_bytes);
     return RCT_OK;
 }

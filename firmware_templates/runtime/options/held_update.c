@@ -1,7 +1,11 @@
 /* Updates by a gradient or by the momentum with it. */
 #include <stddef.h>
 
+#include "rct_options.h"
+#define RCT_SPLIT_ROWS RCT_HAS_PARTS /* rows lie where rct_row() finds them */
+
 #include "blocks.h"
+#include "observe.h"
 #include "rct_held.h"
 #include "update.h"
 
@@ -24,11 +28,11 @@ static uint32_t keep(const int32_t *direction, int32_t count, int32_t shift, int
 }
 
 /* gradient := decay * momentum + gradient, which becomes the momentum. Returns the exponent of both. */
-static int32_t follow(const rct_held_t *held, int32_t place, int32_t part, int32_t *gradient, int32_t count,
+static int32_t follow(const rct_held_t *held, int32_t block, int32_t place, int32_t *gradient, int32_t count,
                       int32_t exponent, rct_backward_t *backward)
 {
     int8_t *momentum = &held->momentum[place];
-    int16_t *held_exponent = &held->momentum_exponents[part];
+    int16_t *held_exponent = &held->momentum_exponents[block];
     int32_t peak = 0;
     for (int32_t i = 0; i < count; i++) {
         peak = rct_max(peak, rct_magnitude(momentum[i]));
@@ -47,24 +51,58 @@ static int32_t follow(const rct_held_t *held, int32_t place, int32_t part, int32
 }
 
 void rct_update_held_row(const rct_held_t *held, int32_t channel, int32_t *gradient, int32_t exponent,
-                         int32_t bias_gradient, int32_t bias_exponent, rct_backward_t *backward)
+                         rct_backward_t *backward)
 {
-    const rct_weights_t *shape = held->shape;
-    const int32_t depth = shape->depth;
-    const int32_t place = channel * (depth + 1);
-    if (rct_peak(gradient, depth) != 0) {
-        if (held->momentum) {
-            exponent = follow(held, place, 2 * channel, gradient, depth, exponent, backward);
-        }
-        const rct_row_t row = rct_row(shape, &held->learn, channel, exponent);
-        backward->random = rct_update_from_sums(&row, gradient, backward->random);
+    const int32_t depth = held->shape->depth;
+    const int32_t octave = rct_held_octave(held);
+    const int32_t block = rct_held_row(held, channel);
+    if (rct_peak(gradient, depth) == 0) {
+        return;
     }
-    if (bias_gradient != 0) {
-        if (held->momentum) {
-            bias_exponent =
-                follow(held, place + depth, 2 * channel + 1, &bias_gradient, 1, bias_exponent, backward);
-        }
-        const rct_row_t row = rct_row(shape, &held->learn, channel, bias_exponent);
-        backward->random = rct_update_bias(&row, bias_gradient, backward->random);
+    rct_observe_row(&held->learn, held->shape, channel, gradient, exponent + octave);
+    if (held->momentum) {
+        exponent = follow(held, block, block * depth, gradient, depth, exponent, backward);
+    }
+    const rct_row_t row = rct_row(held->shape, &held->learn, channel, exponent + octave);
+    backward->random = rct_update_from_sums(&row, gradient, backward->random);
+}
+
+void rct_update_held_bias(const rct_held_t *held, int32_t channel, int32_t gradient, int32_t exponent,
+                          rct_backward_t *backward)
+{
+    const int32_t rows = held->rows;
+    if (gradient == 0) {
+        return;
+    }
+    if (held->momentum) {
+        const int32_t place = rows * held->shape->depth + channel;
+        exponent = follow(held, rows + channel, place, &gradient, 1, exponent, backward);
+    }
+    const rct_row_t row = rct_row(held->shape, &held->learn, channel, exponent + rct_held_octave(held));
+    backward->random = rct_update_bias(&row, gradient, backward->random);
+}
+
+void rct_hold_row(const rct_held_t *held, int32_t channel, int32_t *gradient, int32_t exponent,
+                  rct_backward_t *backward)
+{
+    const int32_t depth = held->shape->depth;
+    exponent -= rct_held_octave(held);
+    if (held->sums) {
+        const int32_t block = rct_held_row(held, channel);
+        rct_add_to_sums(held, block, block * depth, gradient, depth, exponent);
+    } else {
+        rct_update_held_row(held, channel, gradient, exponent, backward);
+    }
+}
+
+void rct_hold_bias(const rct_held_t *held, int32_t channel, int32_t gradient, int32_t exponent,
+                   rct_backward_t *backward)
+{
+    const int32_t rows = held->rows;
+    exponent -= rct_held_octave(held);
+    if (held->sums) {
+        rct_add_to_sums(held, rows + channel, rows * held->shape->depth + channel, &gradient, 1, exponent);
+    } else {
+        rct_update_held_bias(held, channel, gradient, exponent, backward);
     }
 }

@@ -15,6 +15,10 @@
 #define RCT_AIDS_H
 
 #include "rct_model.h"
+#include "rct_options.h"
+#if RCT_HAS_WIDTHS
+    #include "rct_adapt.h"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,6 +70,9 @@ typedef struct {
     const rct_replay_t *replay;
     void *held; /* sums and momentum, which belong to weights that a rollback drops */
     uint32_t held_bytes;
+#if RCT_HAS_WIDTHS
+    const rct_adaptation_t *adaptation;
+#endif
 } rct_aids_t;
 
 #define RCT_REPLAY_SEED 0x9E3779B9u /* another stream than that of the updates */

@@ -179,7 +179,8 @@ def load(path: Path, header: Header, dtype: np.dtype[Any], usecols: list[int]) -
     except (ValueError, IndexError) as error:
         raise DataError(
             f"{path.name} has a row that cannot be read. Expected numbers in the columns {header.names()}. "
-            f"Received: {str(error)[:200]}. Export the trace again; a recording that was cut off may end in half a row."
+            f"Received: {str(error)[:200].rstrip('.')}. Export the trace again; a recording that was cut off may end "
+            "in half a row."
         ) from error
 
 

@@ -11,6 +11,10 @@
 #define RCT_ADAPT_H
 
 #include "rct.h"
+#include "rct_options.h"
+#if RCT_HAS_HELD
+    #include "rct_held.h"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +25,8 @@ typedef struct {
     const rct_fully_connected_t *fully_connected;
     const rct_conv_2d_t *conv_2d; /* and its relatives */
     const rct_grad_t *grad;
+    uint16_t
+        rows; /* that learn: as many as channels, or some of an op that learns in part, whose width stays */
     uint8_t min_bits; /* equal to max_bits where the width stays */
     uint8_t max_bits; /* up to 16 */
     int8_t lowest_octave;
@@ -36,12 +42,16 @@ typedef struct {
     bool settled;   /* served, or refused, in this decision */
 } rct_width_t;
 
-typedef struct {
+typedef struct rct_adaptation {
     const rct_adapted_layer_t *layers; /* (count) */
     rct_width_t *widths;               /* (count) */
     uint32_t *steps;                   /* since the last decision */
-    uint8_t *parameters;               /* the parameter block, aligned to 4 bytes */
-    int8_t *shifts;                    /* scratch of the forward pass, (most channels of a layer) */
+#if RCT_HAS_RATES
+    uint64_t *rates;      /* sum of the rates of these steps */
+    const uint32_t *rate; /* of the step that runs, in 1 / RCT_RATE_ONE */
+#endif
+    uint8_t *parameters; /* the parameter block, aligned to 4 bytes */
+    int8_t *shifts;      /* scratch of the forward pass, (most channels of a layer) */
     uint16_t count;
     uint16_t interval; /* steps between two decisions */
     uint32_t parameter_bytes;
@@ -60,7 +70,11 @@ typedef union {
 
 /* The same with what its backward pass needs. */
 typedef struct {
-    rct_learn_t learn; /* the first member: an observer finds the others by it */
+#if RCT_HAS_HELD
+    rct_held_t held;
+#else
+    rct_learn_t learn; /* first, as in rct_held_t: an observer finds the others by it */
+#endif
     rct_bound_op_t op;
     rct_grad_t grad;
     int32_t octave;
@@ -74,26 +88,24 @@ void rct_adapt_reset(const rct_adaptation_t *adaptation);
  * their room: to be asked after the block was written from outside, before anything else is called. */
 bool rct_adapt_is_sound(const rct_adaptation_t *adaptation);
 
+/* Back to a parameter block of before: what was observed since then is dropped. */
+void rct_adapt_restore(const rct_adaptation_t *adaptation, const uint8_t *parameters);
+
 /* Ends a training step that had an error; at the end of an interval, changes ranges and widths. */
 void rct_adapt(const rct_adaptation_t *adaptation, rct_backward_t *backward);
 
 /* The op of a layer for its forward pass. */
 const rct_bound_op_t *rct_bind(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_op_t *op);
 
-/* The backward pass of a layer: that of its op, which is also observed. `input_error` is NULL where no op
- * below wants one. */
-void rct_adapted_fully_connected_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
-                                      const int8_t *error, rct_backward_t *backward, int8_t *input_error);
+/* The tables of a layer for its backward pass, with the present width; the error gets the layer's octave, and
+ * has to lose it twice afterwards, so that the constants of all below stay. */
+void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound,
+                   rct_backward_t *backward);
 
-void rct_adapted_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
-                              const int8_t *error, rct_backward_t *backward, int8_t *input_error);
-
-void rct_adapted_depthwise_conv_2d_grad(const rct_adaptation_t *adaptation, int32_t layer,
-                                        const int8_t *input, const int8_t *error, rct_backward_t *backward,
-                                        int8_t *input_error);
-
-void rct_adapted_transpose_conv_grad(const rct_adaptation_t *adaptation, int32_t layer, const int8_t *input,
-                                     const int8_t *error, rct_backward_t *backward, int8_t *input_error);
+/* Adds the steps that a channel's weights are asked for by gradients whose magnitudes add up to `total`.
+ * `learn` is that of an rct_bound_t, `weights` those of its op. */
+void rct_ask(const rct_learn_t *learn, const rct_weights_t *weights, int32_t channel, uint64_t total,
+             int32_t exponent);
 
 #ifdef __cplusplus
 }

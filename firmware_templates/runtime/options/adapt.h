@@ -6,13 +6,6 @@
 
 #include "../rct_adapt.h"
 
-/* The tables of a layer for its backward pass, with the present width. */
-void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound);
-
-/* rct_learn_channel() of a bound layer, observed. */
-void rct_observed_learn_channel(const rct_weights_t *shape, const rct_grad_t *grad, int32_t channel,
-                                int32_t bias_gradient, rct_backward_t *backward);
-
 /* The exported weights of a layer: their shape does not change. */
 const rct_weights_t *rct_exported(const rct_adapted_layer_t *layer);
 
@@ -21,8 +14,8 @@ static inline uint32_t rct_row_bytes(const rct_weights_t *weights, int32_t bits)
     return ((uint32_t)weights->depth * (uint32_t)bits + 7u) / 8u;
 }
 
-/* Bytes that a layer's rows take at a width. */
-uint32_t rct_room(const rct_weights_t *weights, int32_t bits);
+/* Bytes that the rows of a layer that learn take at a width. */
+uint32_t rct_room(const rct_adapted_layer_t *layer, int32_t bits);
 
 static inline int32_t rct_bits_of(const rct_adaptation_t *adaptation, int32_t layer)
 {

@@ -15,7 +15,7 @@ static uint32_t planned_bytes(const rct_adaptation_t *adaptation)
 {
     uint32_t total = 0;
     for (int32_t i = 0; i < adaptation->count; i++) {
-        total += rct_room(rct_exported(&adaptation->layers[i]), adaptation->widths[i].planned);
+        total += rct_room(&adaptation->layers[i], adaptation->widths[i].planned);
     }
     return total;
 }

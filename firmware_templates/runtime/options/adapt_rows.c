@@ -14,9 +14,9 @@ const rct_weights_t *rct_exported(const rct_adapted_layer_t *layer)
     return layer->conv_2d ? &layer->conv_2d->weights : &layer->fully_connected->weights;
 }
 
-uint32_t rct_room(const rct_weights_t *weights, int32_t bits)
+uint32_t rct_room(const rct_adapted_layer_t *layer, int32_t bits)
 {
-    return (weights->channels * rct_row_bytes(weights, bits) + 3u) / 4u * 4u;
+    return (layer->rows * rct_row_bytes(rct_exported(layer), bits) + 3u) / 4u * 4u;
 }
 
 static uint32_t header_bytes(const rct_adaptation_t *adaptation)
@@ -26,8 +26,8 @@ static uint32_t header_bytes(const rct_adaptation_t *adaptation)
 
 static uint32_t layer_bytes(const rct_adaptation_t *adaptation, int32_t layer)
 {
-    const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
-    return rct_room(weights, rct_bits_of(adaptation, layer)) + 4u * weights->channels;
+    const rct_adapted_layer_t *exported = &adaptation->layers[layer];
+    return rct_room(exported, rct_bits_of(adaptation, layer)) + 4u * rct_exported(exported)->channels;
 }
 
 uint8_t *rct_rows_of(const rct_adaptation_t *adaptation, int32_t layer)
@@ -41,7 +41,7 @@ uint8_t *rct_rows_of(const rct_adaptation_t *adaptation, int32_t layer)
 
 int32_t *rct_bias_of(const rct_adaptation_t *adaptation, int32_t layer)
 {
-    const uint32_t room = rct_room(rct_exported(&adaptation->layers[layer]), rct_bits_of(adaptation, layer));
+    const uint32_t room = rct_room(&adaptation->layers[layer], rct_bits_of(adaptation, layer));
     return (int32_t *)(void *)(rct_rows_of(adaptation, layer) + room);
 }
 
@@ -50,7 +50,9 @@ int32_t *rct_bias_of(const rct_adaptation_t *adaptation, int32_t layer)
 static void bind_weights(const rct_adaptation_t *adaptation, int32_t layer, rct_weights_t *weights)
 {
     const int32_t bits = rct_bits_of(adaptation, layer);
-    weights->rows = rct_rows_of(adaptation, layer);
+    if (adaptation->layers[layer].rows != 0) { /* else they stay where they were exported to */
+        weights->rows = rct_rows_of(adaptation, layer);
+    }
     weights->bias = rct_bias_of(adaptation, layer);
     weights->row_bytes = (uint16_t)rct_row_bytes(weights, bits);
     weights->bits = (uint8_t)bits;
@@ -84,16 +86,27 @@ const rct_bound_op_t *rct_bind(const rct_adaptation_t *adaptation, int32_t layer
     return op;
 }
 
-void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound)
+void rct_bind_grad(const rct_adaptation_t *adaptation, int32_t layer, rct_bound_t *bound,
+                   rct_backward_t *backward)
 {
-    bind_op(adaptation, layer, &bound->op);
-    bound->grad = *adaptation->layers[layer].grad;
-    bound->learn = *bound->grad.learn;
-    bound->grad.learn = &bound->learn;
-    bound->learn.rows = rct_rows_of(adaptation, layer);
-    bound->learn.bias = rct_bias_of(adaptation, layer);
+    const rct_weights_t *weights = bind_op(adaptation, layer, &bound->op);
     bound->octave = rct_octave_of(adaptation, layer);
+    bound->grad = *adaptation->layers[layer].grad;
+#if RCT_HAS_HELD
+    bound->held = *(const rct_held_t *)(const void *)bound->grad.learn;
+    bound->held.shape = weights;
+    bound->held.octave = bound->octave;
+    rct_learn_t *learn = &bound->held.learn;
+#else
+    (void)weights;
+    rct_learn_t *learn = &bound->learn;
+    *learn = *bound->grad.learn;
+#endif
+    learn->rows = rct_rows_of(adaptation, layer);
+    learn->bias = rct_bias_of(adaptation, layer);
+    bound->grad.learn = learn;
     bound->asked = &adaptation->widths[layer].asked;
+    backward->exponent += bound->octave;
 }
 
 /* ---- repacking --------------------------------------------------------------------------------------- */
@@ -125,12 +138,17 @@ static void move_tail(uint8_t *from, uint8_t *end, int32_t distance)
     }
 }
 
+static void move_gain(const rct_adaptation_t *adaptation, int32_t layer, int32_t octaves)
+{
+    rct_gain_t *gain = adaptation->layers[layer].grad->gain;
+    if (gain && *gain != RCT_GAIN_UNSET) {
+        *gain -= OCTAVE_GAIN * octaves;
+    }
+}
+
 static void set_header(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, int32_t octaves)
 {
-    const rct_gain_t *known = adaptation->layers[layer].grad->gain;
-    if (known && *known != RCT_GAIN_UNSET) {
-        *adaptation->layers[layer].grad->gain -= OCTAVE_GAIN * octaves;
-    }
+    move_gain(adaptation, layer, octaves);
     adaptation->parameters[2 * layer] = (uint8_t)bits;
     adaptation->parameters[2 * layer + 1] = (uint8_t)(rct_octave_of(adaptation, layer) + octaves);
 }
@@ -170,18 +188,19 @@ void rct_double(const rct_adaptation_t *adaptation, int32_t layer)
     const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
     const int32_t old_bits = rct_bits_of(adaptation, layer), bits = old_bits + 1;
     const uint32_t old_bytes = rct_row_bytes(weights, old_bits), bytes = rct_row_bytes(weights, bits);
-    const uint32_t old_room = rct_room(weights, old_bits), room = rct_room(weights, bits);
+    const uint32_t old_room = rct_room(&adaptation->layers[layer], old_bits);
+    const uint32_t room = rct_room(&adaptation->layers[layer], bits);
     uint8_t *rows = rct_rows_of(adaptation, layer);
     move_tail(rows + old_room, rct_rows_of(adaptation, adaptation->count), (int32_t)(room - old_room));
     /* From the last weight on: none moves to where another one waits. */
-    for (uint32_t channel = weights->channels; channel-- > 0;) {
+    for (uint32_t channel = adaptation->layers[layer].rows; channel-- > 0;) {
         for (int32_t i = weights->depth - 1; i >= 0; i--) {
             const int32_t weight = rct_read_weight(&rows[channel * old_bytes], i, old_bits);
             rct_write_weight(&rows[channel * bytes], i, bits, 2 * weight);
         }
         clear_end_of_row(&rows[channel * bytes], weights->depth, bits);
     }
-    for (uint32_t i = weights->channels * bytes; i < room; i++) {
+    for (uint32_t i = adaptation->layers[layer].rows * bytes; i < room; i++) {
         rows[i] = 0;
     }
     set_header(adaptation, layer, bits, is_seen(bits) ? -1 : 0);
@@ -210,10 +229,11 @@ void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, 
     const rct_weights_t *weights = rct_exported(&adaptation->layers[layer]);
     const int32_t old_bits = rct_bits_of(adaptation, layer), top = (1 << (bits - 1)) - 1;
     const uint32_t old_bytes = rct_row_bytes(weights, old_bits), bytes = rct_row_bytes(weights, bits);
-    const uint32_t old_room = rct_room(weights, old_bits), room = rct_room(weights, bits);
+    const uint32_t old_room = rct_room(&adaptation->layers[layer], old_bits);
+    const uint32_t room = rct_room(&adaptation->layers[layer], bits);
     const bool rescales = is_seen(old_bits) || bits == old_bits;
     uint8_t *rows = rct_rows_of(adaptation, layer);
-    for (uint32_t channel = 0; channel < weights->channels; channel++) {
+    for (uint32_t channel = 0; channel < adaptation->layers[layer].rows; channel++) {
         for (int32_t i = 0; i < weights->depth; i++) {
             const int32_t weight = rct_read_weight(&rows[channel * old_bytes], i, old_bits);
             const int32_t half = halved(weight, adaptation->stochastic, &backward->random);
@@ -221,7 +241,7 @@ void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, 
         }
         clear_end_of_row(&rows[channel * bytes], weights->depth, bits);
     }
-    for (uint32_t i = weights->channels * bytes; i < room; i++) {
+    for (uint32_t i = adaptation->layers[layer].rows * bytes; i < room; i++) {
         rows[i] = 0;
     }
     move_tail(rows + old_room, rct_rows_of(adaptation, adaptation->count), (int32_t)room - (int32_t)old_room);
@@ -235,6 +255,31 @@ void rct_halve(const rct_adaptation_t *adaptation, int32_t layer, int32_t bits, 
 
 /* ---- the block as a whole ---------------------------------------------------------------------------- */
 
+static void forget_steps(const rct_adaptation_t *adaptation)
+{
+    for (int32_t i = 0; i < adaptation->count; i++) {
+        adaptation->widths[i].asked = 0;
+        adaptation->widths[i].gavg = 0;
+    }
+    *adaptation->steps = 0;
+#if RCT_HAS_RATES
+    *adaptation->rates = 0;
+#endif
+}
+
+#if RCT_HAS_AIDS
+void rct_adapt_restore(const rct_adaptation_t *adaptation, const uint8_t *parameters)
+{
+    for (int32_t i = 0; i < adaptation->count; i++) {
+        move_gain(adaptation, i, (int8_t)parameters[2 * i + 1] - rct_octave_of(adaptation, i));
+    }
+    for (uint32_t i = 0; i < adaptation->parameter_bytes; i++) {
+        adaptation->parameters[i] = parameters[i];
+    }
+    forget_steps(adaptation);
+}
+#endif
+
 void rct_adapt_reset(const rct_adaptation_t *adaptation)
 {
     for (uint32_t i = 0; i < adaptation->parameter_bytes; i++) {
@@ -243,10 +288,8 @@ void rct_adapt_reset(const rct_adaptation_t *adaptation)
     for (int32_t i = 0; i < adaptation->count; i++) {
         const rct_weights_t *exported = rct_exported(&adaptation->layers[i]);
         adaptation->parameters[2 * i] = exported->bits;
-        adaptation->widths[i].asked = 0;
-        adaptation->widths[i].gavg = 0;
         uint8_t *rows = rct_rows_of(adaptation, i);
-        for (uint32_t k = 0; k < (uint32_t)exported->channels * exported->row_bytes; k++) {
+        for (uint32_t k = 0; k < (uint32_t)adaptation->layers[i].rows * exported->row_bytes; k++) {
             rows[k] = exported->rows[k];
         }
         int32_t *bias = rct_bias_of(adaptation, i);
@@ -254,7 +297,7 @@ void rct_adapt_reset(const rct_adaptation_t *adaptation)
             bias[channel] = exported->bias[channel];
         }
     }
-    *adaptation->steps = 0;
+    forget_steps(adaptation);
 }
 
 bool rct_adapt_is_sound(const rct_adaptation_t *adaptation)
@@ -267,7 +310,7 @@ bool rct_adapt_is_sound(const rct_adaptation_t *adaptation)
             octave > layer->highest_octave) {
             return false;
         }
-        room += rct_room(rct_exported(layer), bits);
+        room += rct_room(layer, bits);
     }
     if (room > adaptation->budget_bytes) {
         return false;
