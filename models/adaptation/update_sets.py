@@ -132,7 +132,7 @@ def measure(name: str, seeds: int, folder: Path, models: Path) -> dict[str, Any]
     rate = RATES.get(name, RATE)
     for seed in range(seeds):
         for number, domain in enumerate(data.load(name, seed, folder)):
-            graph = read_graph(_network(models, name, seed, number, domain.source))
+            graph = read_graph(exported_network(models, name, seed, number, domain.source))
             for target in domain.targets:
                 for row in rows_of(graph, target, seed, rate):
                     rows.append(row)
@@ -140,7 +140,7 @@ def measure(name: str, seeds: int, folder: Path, models: Path) -> dict[str, Any]
     return {"rate": rate, "summary": summary(rows), "rows": [asdict(row) for row in rows]}
 
 
-def _network(models: Path, name: str, seed: int, number: int, source: Part) -> Path:
+def exported_network(models: Path, name: str, seed: int, number: int, source: Part) -> Path:
     """Returns the exported network of a source; trains it where `adapt.py --models` has not left one."""
     file = models / f"{name}-{seed}-{number}.tflite"
     if not file.is_file():
