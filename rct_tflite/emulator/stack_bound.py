@@ -32,9 +32,9 @@ class _Frame:
 
     function: Function
     deepest: int = 0
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: dict[Function, int] = field(default_factory=dict)
 
-    def call(self, callee: str, depth: int) -> None:
+    def call(self, callee: Function, depth: int) -> None:
         self.calls[callee] = max(self.calls.get(callee, 0), depth)
 
 
@@ -51,33 +51,32 @@ def stack_bound(path: Path) -> StackBound:
     image = load_image(path)
     read = effects(image.architecture, instructions_of(image), lambda a: int.from_bytes(image.read(a, 4), "little"))
     code = {effect.instruction.address: effect for effect in read}
-    entry = image.function_at(image.entry).name
-    return _Calls(image, code).bound(entry, ())
+    return _Calls(image, code).bound(image.function_at(image.entry), ())
 
 
 @dataclass
 class _Calls:
-    """The graph of calls, read as far as it is asked for."""
+    """The graph of calls, read as far as it is asked for. Functions of different files may share a name."""
 
     image: Image
     code: dict[int, Effect]
-    known: dict[str, StackBound] = field(default_factory=dict)
+    known: dict[Function, StackBound] = field(default_factory=dict)
 
-    def bound(self, name: str, callers: tuple[str, ...]) -> StackBound:
-        if name in callers:
-            raise _unbounded(self.image, f"{' calls '.join((*callers[callers.index(name) :], name))}: a recursion")
-        if name not in self.known:
-            frame = self._frame(name)
-            deepest = StackBound(frame.deepest, (name,))
+    def bound(self, function: Function, callers: tuple[Function, ...]) -> StackBound:
+        if function in callers:
+            names = [caller.name for caller in (*callers[callers.index(function) :], function)]
+            raise _unbounded(self.image, f"{' calls '.join(names)}: a recursion")
+        if function not in self.known:
+            frame = self._frame(function)
+            deepest = StackBound(frame.deepest, (function.name,))
             for callee, depth in frame.calls.items():
-                below = self.bound(callee, (*callers, name))
+                below = self.bound(callee, (*callers, function))
                 if depth + below.stack_bytes > deepest.stack_bytes:
-                    deepest = StackBound(depth + below.stack_bytes, (name, *below.chain))
-            self.known[name] = deepest
-        return self.known[name]
+                    deepest = StackBound(depth + below.stack_bytes, (function.name, *below.chain))
+            self.known[function] = deepest
+        return self.known[function]
 
-    def _frame(self, name: str) -> _Frame:
-        function = self.image.function_named(name)
+    def _frame(self, function: Function) -> _Frame:
         inside = {
             address: self.code[address] for address in range(function.start, function.end) if address in self.code
         }
@@ -101,7 +100,7 @@ class _Calls:
         target = self.image.function_at(effect.target) if effect.target >= 0 else frame.function
         calls_itself = effect.flow is Flow.CALL and effect.target == frame.function.start
         if effect.flow in _GOES and (target != frame.function or calls_itself):
-            frame.call(target.name, depth)
+            frame.call(target, depth)
         elif effect.flow in _GOES:  # of a Cortex-M0+ also a call: far jumps inside of a function look like one
             yield effect.target, after
         if effect.flow is Flow.TABLE or target.name.startswith(_TABLE_ROUTINE):

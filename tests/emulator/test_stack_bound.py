@@ -3,11 +3,13 @@
 import pytest
 
 from rct_tflite.emulator import find_emulator
-from rct_tflite.emulator.image import Architecture
+from rct_tflite.emulator.image import Architecture, Function, Image
 from rct_tflite.emulator.instructions import Instruction
+from rct_tflite.emulator.stack_bound import _Calls as Calls
 from rct_tflite.emulator.stack_bound import stack_bound
 from rct_tflite.emulator.stack_effects import Flow, effects
 from rct_tflite.errors import EmulatorError
+from rct_tflite.spec.target import Memory
 
 UNKNOWN = None
 THUMB = [
@@ -94,6 +96,18 @@ def test_the_deepest_run_reaches_the_bound(build_image, toolchain):
     assert bound.chain[-1] == "use_stack"
     measured = find_emulator(toolchain.core, image=image).profile(image, b"s").stack_bytes
     assert measured <= bound.stack_bytes <= measured + 16
+
+
+def test_functions_of_two_files_may_share_a_name(tmp_path):
+    small, large, main = (
+        Function(*where) for where in (("own", 0, 4, "a.c"), ("own", 4, 8, "b.c"), ("main", 8, 14, ""))
+    )
+    code = [("push", "{r4, lr}"), ("pop", "{r4, pc}"), ("sub", "sp, #0x40"), ("bx", "lr")]
+    code += [("push", "{r4, lr}"), ("bl", "#0x4"), ("pop", "{r4, pc}")]
+    read = effects(Architecture.ARM, [Instruction(2 * n, 2, *word) for n, word in enumerate(code)], int)
+    memory = Memory(0, 1024)
+    image = Image(tmp_path, Architecture.ARM, 8, memory, memory, 0, 0, (), (small, large, main), (), ((0, 14),))
+    assert Calls(image, {effect.instruction.address: effect for effect in read}).bound(main, ()).stack_bytes == 8 + 0x40
 
 
 @pytest.mark.parametrize(
