@@ -82,10 +82,10 @@ def test_without_the_shared_folder_the_download_is_said_and_its_failure_explaine
     assert "keras.datasets.cifar10" in capsys.readouterr().err
 
 
-MEASURED = sorted(Path(data.__file__).parents[2].glob("models/*/results.txt"))
+MEASURED = sorted(Path(data.__file__).parents[2].glob("models/*/*.txt"))
 
 
-@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_tables_in_models_tell_the_rows_beside_them(path):
     results = json.loads(path.with_suffix(".json").read_text())
     assert results["command"].startswith("tools/reproduce ")
@@ -96,4 +96,4 @@ def test_the_tables_in_models_tell_the_rows_beside_them(path):
 
 
 def test_there_are_measured_results():
-    assert {path.parent.name for path in MEASURED} >= {"diabetes", "fashion_mnist", "text"}
+    assert {path.parent.name for path in MEASURED} >= {"cifar10_resnet", "diabetes", "fashion_mnist", "text"}

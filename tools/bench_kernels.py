@@ -80,6 +80,7 @@ WORKLOADS = {
     "fc_6bit_step_m4": Workload(functools.partial(dense_digits, bits=6), "cortex-m4", sizes=True),
     "fc_6bit_step_m0plus": Workload(functools.partial(dense_digits, bits=6), "cortex-m0plus"),
     "fc_4bit_step_m4": Workload(functools.partial(dense_digits, bits=4), "cortex-m4"),
+    "fc_12bit_step_m4": Workload(functools.partial(dense_digits, bits=12), "cortex-m4", sizes=True),
     "fc_per_channel_step_m4": Workload(
         lambda: (
             GraphBuilder((64,), headroom=(2.0, 4.0))
@@ -116,7 +117,11 @@ def measure(name: str, samples: int | None = None) -> Iterator[Figure]:
         name: A key of `WORKLOADS`.
         samples: How many to learn from; the default is what the module's docstring says.
     """
-    workload = WORKLOADS[name]
+    yield from measure_workload(name, WORKLOADS[name], samples)
+
+
+def measure_workload(name: str, workload: Workload, samples: int | None = None) -> Iterator[Figure]:
+    """Builds and runs a workload; see `measure()`."""
     with tempfile.TemporaryDirectory() as folder:
         yield from _Bench(name, workload, Path(folder), samples).figures()
 

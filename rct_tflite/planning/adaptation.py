@@ -100,7 +100,8 @@ def _layers(plan: TrainingPlan, names: tuple[str, ...]) -> tuple[str, ...]:
     if narrow or not whole:
         raise RecipeError(
             "The width of a layer that learns in part stays: its other rows lie in flash, at the exported width and "
-            f"scale. Expected some of {[*whole]}. Received: {narrow or parts or 'nothing that learns'}. "
+            f"scale. Expected {f'some of {[*whole]}' if whole else 'layers that learn whole'}. "
+            f"Received: {narrow or parts or 'nothing that learns'}. "
             "Train whole layers (--train), name only these, or leave --adapt-bits out."
         )
     return tuple(name for name in whole if not names or name in names)

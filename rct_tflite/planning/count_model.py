@@ -27,7 +27,7 @@ GUESS_FACTOR = 4.0
 """By which a guess may be off, either way."""
 OPTION_FACTOR = 1.5
 """By which a training step may be off whose options were never counted."""
-NEAREST = {"cortex-m3": ("cortex-m4", 1.5), "cortex-m55": ("cortex-m33", 2.0)}
+NEAREST = {"cortex-m55": ("cortex-m33", 1.5)}
 """Of cores that the data lacks: one whose counts are taken instead, and the factor by which they may be off."""
 WIDEST_BITS = 8
 """Of weights that were counted."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
+from rct_tflite.reference.packing import held_bits
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Region, Target
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -86,7 +87,7 @@ def map_memory(
         uses[name] = MemoryUse(name, memory.origin, memory.size, names, pieces)
     used = {name for use in uses.values() for name in use.regions}
     unused = tuple(region for region in target.regions if region.name not in used)
-    cuts = (*_ram_cuts(graph, plan, -uses["ram"].free), *_flash_cuts(graph, -uses["flash"].free))
+    cuts = (*_ram_cuts(graph, plan, -uses["ram"].free), *_flash_cuts(graph, plan, -uses["flash"].free))
     return MemoryMap(uses["flash"], uses["ram"], unused, cuts)
 
 
@@ -115,12 +116,12 @@ def _largest_buffer(graph: Graph, memory: MemoryPlan) -> str:
     return f"Make the {told} smaller: {buffer.size} B, the largest of the arena."
 
 
-def _flash_cuts(graph: Graph, missing: int) -> list[str]:
+def _flash_cuts(graph: Graph, plan: TrainingPlan, missing: int) -> list[str]:
     weighted = [op for op in graph.ops if op.has_weights]
     if missing <= 0 or not weighted:
         return []
-    op = max(weighted, key=lambda op: graph.tensors[op.inputs[1]].size * graph.bits_of(op))
-    values, bits = graph.tensors[op.inputs[1]].size, graph.bits_of(op)
+    op = max(weighted, key=lambda op: graph.tensors[op.inputs[1]].size * held_bits(graph, plan, op))
+    values, bits = graph.tensors[op.inputs[1]].size, held_bits(graph, plan, op)
     saved = values * (bits - bits // 2) // 8
     return [
         f"Store the weights of '{op.name}' in {bits // 2} instead of {bits} bits: "

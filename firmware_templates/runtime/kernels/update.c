@@ -27,6 +27,12 @@ static inline int32_t toward_zero(bool negative, int32_t shift)
 
 static void subtract_packed(const rct_row_t *row, int32_t index, int32_t steps)
 {
+#if RCT_WIDE_WEIGHTS
+    if (row->bits > 8) {
+        rct_subtract_wide(row->weights, index, row->bits, steps);
+        return;
+    }
+#endif
     const int32_t top = (1 << (row->bits - 1)) - 1;
     const int32_t weight = rct_read_weight(row->weights, index, row->bits);
     rct_write_weight(row->weights, index, row->bits, rct_clamp(weight - steps, -top, top));
