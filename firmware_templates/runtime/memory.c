@@ -31,3 +31,13 @@ void rct_copy_rows(uint8_t *rows, const rct_weights_t *weights)
         }
     }
 }
+
+bool rct_biases_are_within(const int32_t *bias, int32_t count, int32_t limit)
+{
+    for (int32_t i = 0; i < count; i++) {
+        if (bias[i] < -limit || bias[i] > limit) {
+            return false;
+        }
+    }
+    return true;
+}

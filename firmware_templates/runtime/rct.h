@@ -6,6 +6,9 @@
  * is allocated, nothing recurses, there is no float. The arithmetic is written down in ARITHMETIC.md of the
  * rct_tflite package; its NumPy reference gives the same bytes.
  *
+ * Activations are int8. Only the input of a network that picks rows of a table holds something else, the
+ * numbers of rows as uint16_t: rct_gather.h.
+ *
  * Shapes are written as (rows, columns, channels), batch 1. Weights are packed at their bit-width: a row is
  * all weights of one output channel, `row_bytes` long.
  *

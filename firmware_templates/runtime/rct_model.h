@@ -49,8 +49,9 @@ rct_status_t rct_model_learn_target(void);
 /* What has been learnt: (parameter_bytes), NULL where nothing learns. */
 uint8_t *rct_model_parameters(void);
 
-/* Whether the parameters can be worked with: to be asked after they were written from outside. Where
- * bit-widths follow the training, wrong ones would lead out of the memory; reset the model then. */
+/* Whether the parameters can be worked with: to be asked after they were written from outside. Sums could
+ * pass 32 bits with biases that no training reaches, and, where bit-widths follow the training, wrong ones
+ * would lead out of the memory; reset the model then. */
 bool rct_model_parameters_are_sound(void);
 
 /* How finely a layer that learns is resolved, where the export lets bit-widths follow the training. */
@@ -71,6 +72,7 @@ rct_status_t rct_model_self_test(void);
 /* For the generated code: the runtime needs no C library. */
 void rct_copy(void *to, const void *from, uint32_t size);
 void rct_copy_rows(uint8_t *rows, const rct_weights_t *weights); /* those that learn, as exported */
+bool rct_biases_are_within(const int32_t *bias, int32_t count, int32_t limit);
 bool rct_equal(const void *a, const void *b, uint32_t size);
 
 #ifdef RCT_TRACE

@@ -14,7 +14,7 @@ from rct_tflite.firmware.project import write_firmware
 from rct_tflite.firmware.samples import Samples, quantize_inputs
 from rct_tflite.firmware.session import Runner, fine_tune, host_runner
 from rct_tflite.planning.memory import plan_memory
-from rct_tflite.planning.selection import select
+from rct_tflite.planning.selection import ChannelGains, select
 from rct_tflite.spec.graph import Activation, Graph, Op, OpKind, Padding, Tensor
 from rct_tflite.spec.target_file import find_target
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -47,12 +47,13 @@ class IntegerTuner:
 
     Args:
         graph: The exported network.
-        train: What learns: "all" or "last:N".
+        train: What learns: "all", "last:N", names, or parts of layers.
         folder: An empty folder for the C projects, one for each learning rate.
+        gains: Which channels, or rows of a table, learn where not all do; without it the first.
     """
 
-    def __init__(self, graph: Graph, train: str, folder: Path) -> None:
-        self._graph, self._train, self._folder = graph, train, folder
+    def __init__(self, graph: Graph, train: str, folder: Path, gains: ChannelGains | None = None) -> None:
+        self._graph, self._train, self._folder, self._gains = graph, train, folder, gains
         self._runners: dict[float, Runner] = {}
 
     def tune(self, learn: Part, test: Part, learning_rate: float, epochs: int) -> tuple[Classes, Classes]:
@@ -64,7 +65,7 @@ class IntegerTuner:
     def _runner(self, learning_rate: float, learn: Samples) -> Runner:
         """Returns the firmware for a learning rate: the rate is in its tables."""
         if learning_rate not in self._runners:
-            plan = select(self._graph, self._train, learning_rate)
+            plan = select(self._graph, self._train, learning_rate, gains=self._gains)
             folder = self._folder / f"rate-{learning_rate:g}"
             folder.mkdir()
             memory = plan_memory(self._graph, plan)
@@ -117,13 +118,14 @@ def float_network(graph: Graph, trained: Sequence[str]) -> Any:
         graph: The exported network; batch normalisation is in its weights.
         trained: Names of the ops that learn.
     """
-    model = keras.Sequential([keras.Input(graph.tensors[graph.input].shape[1:])])
+    source = graph.tensors[graph.input]
+    model = keras.Sequential([keras.Input(source.shape[1:], dtype="int32" if graph.takes_ids else "float32")])
     for op in graph.ops:
         layer = _layer(graph, op)
         model.add(layer)
         if op.has_weights:
-            weights, bias = (_real(graph.tensors[index]) for index in op.inputs[1:])
-            layer.set_weights([np.moveaxis(weights, 0, -1), bias])
+            weights, *bias = (_real(graph.tensors[index]) for index in op.inputs[1:])
+            layer.set_weights([np.moveaxis(weights, 0, -1) if bias else weights, *bias])
             layer.trainable = op.name in trained
     return model
 
@@ -133,6 +135,8 @@ def _layer(graph: Graph, op: Op) -> Any:
     options: Any = op.options
     if op.kind is OpKind.RESHAPE:
         return keras.layers.Reshape(shape)
+    if op.kind is OpKind.GATHER:
+        return keras.layers.Embedding(*graph.row_shape(op))
     activation = {Activation.NONE: None, Activation.RELU: "relu", Activation.RELU6: "relu6"}[options.activation]
     if op.kind is OpKind.FULLY_CONNECTED:
         return keras.layers.Dense(shape[-1], activation)

@@ -1,34 +1,36 @@
 """What to learn in the same RAM: `--train auto` against the last N layers, on the real sets; writes `update_sets.json`.
 
-python models/adaptation/update_sets.py [--only NAME ...] [--seeds 1] [--data FOLDER] [--models FOLDER] [--json FILE]
+python models/adaptation/update_sets.py [--only NAME ...] [--seeds 6] [--data FOLDER] [--models FOLDER] [--json FILE]
 
 For each target and each N, the search gets the RAM of `last:N` as its limit, and the samples to learn from. Both learn
-from the same weights, samples, rate and seed, in the integer reference, whose bytes are those of the device.
+from the same weights, with the same rate and in the same orders of the samples, with the C code of the device; of each
+seed there is a network of its own.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # models/ is no part of the installed package
 
 from models.adaptation import data  # noqa: E402
 from models.adaptation.data import Part, Target  # noqa: E402
+from models.adaptation.host_builds import HostBuilds  # noqa: E402
+from rct_tflite.device import protocol  # noqa: E402
 from rct_tflite.errors import RCTError  # noqa: E402
-from rct_tflite.firmware.samples import quantize_inputs  # noqa: E402
+from rct_tflite.firmware.samples import Samples, quantize_inputs  # noqa: E402
+from rct_tflite.firmware.session import exchange, lessons_of  # noqa: E402
 from rct_tflite.planning.gains import measure_gains, reachable  # noqa: E402
 from rct_tflite.planning.search import CRITERION, Candidate, Limits, search_updates  # noqa: E402
 from rct_tflite.planning.selection import select, told  # noqa: E402
-from rct_tflite.reference.random import DEFAULT_SEED  # noqa: E402
-from rct_tflite.reference.trainer import ReferenceTrainer  # noqa: E402
 from rct_tflite.spec.graph import Graph  # noqa: E402
 from rct_tflite.spec.target_file import find_target  # noqa: E402
 from rct_tflite.spec.training_plan import TrainingPlan  # noqa: E402
@@ -36,8 +38,8 @@ from rct_tflite.tflite.reader import read_graph  # noqa: E402
 
 DEVICE = "cortex-m7"
 EPOCHS = 10
-TESTED = 400
-"""Samples of the test part, drawn once: the reference takes its time."""
+ORDERS = 5
+"""Each network learns the samples in so many orders, the same for both ways; scores are their mean."""
 RATES = {"bearings": 0.003}
 """What `adapt.py` found best for the whole network; of the other sets `RATE`."""
 RATE = 0.01
@@ -49,11 +51,11 @@ class Row:
 
     Attributes:
         target: Its name.
-        seed: Of the order of the samples and of the stochastic rounding.
+        seed: Of the network and of the orders of the samples.
         layers: N of `last:N`, whose RAM is the limit.
         ram: Bytes that `last:N` and the search's set need.
         learns: What the search chose.
-        score: Balanced accuracy in percent after learning, of `last:N` and of the search's set.
+        score: Balanced accuracy in percent after learning, of `last:N` and of the search's set; means over the orders.
     """
 
     target: str
@@ -64,63 +66,69 @@ class Row:
     score: tuple[float, float]
 
 
-def rows_of(graph: Graph, target: Target, seed: int, rate: float) -> Iterator[Row]:
+def rows_of(graph: Graph, target: Target, seed: int, rate: float, builds: HostBuilds) -> Iterator[Row]:
     """Yields one row for each N that leaves a layer out."""
     device = find_target(DEVICE)
     everything = reachable(graph, select(graph, "all", rate))
-    learn = quantize_inputs(target.learn.x, graph), target.learn.y.astype(np.int64)
-    picked = np.random.default_rng(seed).permutation(len(target.test.y))[:TESTED]
-    test = target.test.take(picked)
-    gains = measure_gains(graph, everything, *learn)
+    learn = Samples(quantize_inputs(target.learn.x, graph), target.learn.y.astype(np.int64))
+    gains = measure_gains(graph, everything, learn.inputs, learn.labelled())
     whole = {c.name: c for c in search_updates(graph, everything, gains, device, Limits()).candidates}
     for layers in range(1, len(everything.trained)):
         last: Candidate = whole[f"last:{layers}"]
         best = search_updates(graph, everything, gains, device, Limits(ram=last.cost.ram)).best
-        scores = [_score(graph, plan, learn, test, seed) for plan in (last.plan, best.plan)]
+        scores = [_score(graph, plan, learn, target.test, seed, builds) for plan in (last.plan, best.plan)]
         yield Row(target.name, seed, layers, (last.cost.ram, best.cost.ram), told(best.plan), (scores[0], scores[1]))
 
 
-def _score(
-    graph: Graph,
-    plan: TrainingPlan,
-    learn: tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]],
-    test: Part,
-    seed: int,
-) -> float:
-    """Returns the balanced accuracy in percent after learning."""
-    trainer = ReferenceTrainer(graph, plan, DEFAULT_SEED + seed)
-    for _ in range(EPOCHS):
-        for sample, label in zip(*learn, strict=True):
-            trainer.step(sample, int(label))
-    predicted = trainer.network.run(quantize_inputs(test.x, graph)).argmax(axis=1)
-    found = [np.mean(predicted[test.y == label] == label) for label in np.unique(test.y)]
-    return round(100.0 * float(np.mean(found)), 2)
+def _score(graph: Graph, plan: TrainingPlan, learn: Samples, test: Part, seed: int, builds: HostBuilds) -> float:
+    """Returns the balanced accuracy in percent after learning, the mean over the orders."""
+    runner = builds.runner(graph, plan, learn.inputs[:1])
+    predictions = [protocol.predict(sample) for sample in quantize_inputs(test.x, graph)]
+    found = []
+    for number in range(ORDERS):
+        order = np.random.default_rng((seed, number)).permutation(len(learn.inputs))
+        lessons = lessons_of(Samples(learn.inputs[order], learn.labelled()[order])) * EPOCHS
+        answers = list(exchange(runner, [*lessons, *predictions]))[len(lessons) :]
+        predicted = np.array([np.frombuffer(answer.payload, np.int8).argmax() for answer in answers])
+        found += [np.mean(predicted[test.y == label] == label) for label in np.unique(test.y)]
+    return round(100.0 * float(np.mean(found)), 3)
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:
-    """Returns per N, and over all, the mean scores, their difference and its standard error."""
+    """Returns per N, and over all, the mean scores, their difference, its standard error, and who gains.
+
+    A target with one seed counts once: over all, its difference is the mean over N, and the error is that of these
+    means.
+    """
     result = {}
     for name, part in [
         *((f"last:{n}", [r for r in rows if r.layers == n]) for n in sorted({r.layers for r in rows})),
         ("all", rows),
     ]:
-        scores = np.array([row.score for row in part])
-        gain = scores[:, 1] - scores[:, 0]
-        error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        targets = sorted({row.target for row in part})
+        seeds = sorted({row.seed for row in part})
+        gain = np.array([[_gain(part, target, seed) for seed in seeds] for target in targets])
+        error = float(gain.std(ddof=1)) / gain.size**0.5 if gain.size > 1 else 0.0
         result[name] = {
             "ram": [int(max(row.ram[i] for row in part)) for i in (0, 1)],
-            "score": [round(float(mean), 2) for mean in scores.mean(axis=0)],
+            "score": [round(float(mean), 2) for mean in np.mean([row.score for row in part], axis=0)],
             "difference": round(float(gain.mean()), 2),
             "standard_error": round(error, 2),
+            "targets_ahead": [int((gain.mean(axis=1) > 0).sum()), len(targets)],
         }
     return result
+
+
+def _gain(rows: Sequence[Row], target: str, seed: int) -> float:
+    return float(np.mean([r.score[1] - r.score[0] for r in rows if (r.target, r.seed) == (target, seed)]))
 
 
 def table(content: dict[str, Any]) -> list[str]:
     """Returns the rows of the README's table from what `update_sets.json` holds."""
     return [
         f"| {name} | {limit} | {value['ram'][0]:,} | {value['score'][0]:.1f} | {value['score'][1]:.1f} "
-        f"| {value['difference']:+.2f} +- {value['standard_error']:.2f} |"
+        f"| {value['difference']:+.2f} +- {value['standard_error']:.2f} "
+        f"| {value['targets_ahead'][0]} of {value['targets_ahead'][1]} |"
         for name, result in content["results"].items()
         for limit, value in result["summary"].items()
     ]
@@ -130,14 +138,17 @@ def measure(name: str, seeds: int, folder: Path, models: Path) -> dict[str, Any]
     """Measures one data set, and prints a line for each row."""
     rows: list[Row] = []
     rate = RATES.get(name, RATE)
-    for seed in range(seeds):
-        for number, domain in enumerate(data.load(name, seed, folder)):
-            graph = read_graph(exported_network(models, name, seed, number, domain.source))
-            for target in domain.targets:
-                for row in rows_of(graph, target, seed, rate):
-                    rows.append(row)
-                    print(f"{name}, {row.target}, seed {seed}, last:{row.layers}: {row.score} {row.learns}", flush=True)
-    return {"rate": rate, "summary": summary(rows), "rows": [asdict(row) for row in rows]}
+    with tempfile.TemporaryDirectory() as work:
+        builds = HostBuilds(Path(work))
+        for seed in range(seeds):
+            for number, domain in enumerate(data.load(name, seed, folder)):
+                graph = read_graph(exported_network(models, name, seed, number, domain.source))
+                for target in domain.targets:
+                    for row in rows_of(graph, target, seed, rate, builds):
+                        rows.append(row)
+                        text = f"{name}, {row.target}, seed {seed}, last:{row.layers}: {row.score} {row.learns}"
+                        print(text, flush=True)
+    return {"rate": rate, "seeds": seeds, "summary": summary(rows), "rows": [asdict(row) for row in rows]}
 
 
 def exported_network(models: Path, name: str, seed: int, number: int, source: Part) -> Path:
@@ -159,7 +170,7 @@ def main() -> int:
     """Measures, prints, writes; returns 1 if the search is not ahead on two sets, 2 if a data set cannot be had."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=data.DATA_SETS, default=list(data.DATA_SETS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--data", type=Path, default=data.SHARED, metavar="FOLDER", help="where the data sets are")
     parser.add_argument("--models", type=Path, required=True, metavar="FOLDER", help="networks, kept and reused")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_name("update_sets.json"), metavar="FILE")
@@ -173,7 +184,7 @@ def main() -> int:
                 "command": "python models/adaptation/update_sets.py --models FOLDER",
                 "criterion": CRITERION,
                 "epochs": EPOCHS,
-                "tested": TESTED,
+                "orders": ORDERS,
                 "results": {key: old[key] for key in data.DATA_SETS if key in old},
             }
             options.json.write_text(json.dumps(content, indent=2) + "\n")
@@ -181,7 +192,12 @@ def main() -> int:
     except RCTError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 2
-    return 0 if sum(result["summary"]["all"]["difference"] > 0 for result in old.values()) >= 2 else 1
+    return 0 if sum(is_ahead(result["summary"]["all"]) for result in old.values()) >= 2 else 1
+
+
+def is_ahead(over_all: dict[str, Any]) -> bool:
+    """Whether a difference is above 0 by two standard errors."""
+    return bool(over_all["difference"] > 2 * over_all["standard_error"])
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def add_adaptation(names: Names, source: ModelSource) -> None:
         **({"rates": "&learnt_rates", "rate": "&rate.rate"} if plan.options.schedule is not None else {}),
     )
     source.adapts = True
+    source.checks.insert(0, "rct_adapt_is_sound(&adaptation)")  # what places the others
     source.includes += ["rct_adapt.h", "kernels/adapt.h"]
     source.variables.append(f"static rct_width_t widths[{len(ops)}];")
     source.variables.append("static uint32_t learnt_steps; /* since the last decision on widths */")

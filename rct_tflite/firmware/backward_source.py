@@ -229,6 +229,10 @@ class _Backward:
     def _learn(self, c: BackwardConstants, weights: StepMultiplier, bias: StepMultiplier) -> str:
         stochastic = self._names.plan.rounding is Rounding.STOCHASTIC
         moves = adapts(self._names, self._op)
+        if not moves:
+            channels, _ = self._graph.row_shape(self._op)
+            arguments = f"BIAS_{self._name.upper()}, {channels}, {c.bias_limit}"
+            self._source.checks.append(f"rct_biases_are_within({arguments})")
         fields = dict[str, object](
             rows="NULL" if moves else f"ROWS_{self._name.upper()}",
             bias="NULL" if moves else f"BIAS_{self._name.upper()}",

@@ -45,7 +45,7 @@ def _decode(
     ops = {op.name: op for op in graph.ops}
     widths = {slot.op: slot.bits for slot in memory.slots}
     if memory.header_bytes:
-        widths = {name: resolution.bits for name, resolution in decode_resolutions(graph, memory, block).items()}
+        widths = {name: bits for name, (bits, _) in _header(memory, block).items()}
     slots, end = slots_at(graph, {slot.op: slot.channels for slot in memory.slots}, widths, memory.header_bytes)
     if end > len(block) or (memory.header_bytes and not all(MIN_BITS <= k <= MAX_BITS for k in widths.values())):
         raise DeviceError(
@@ -77,11 +77,18 @@ def decode_resolutions(graph: Graph, memory: MemoryPlan, block: bytes) -> dict[s
         memory: Its memory plan.
         block: The bytes that READ_PARAMETERS returned.
     """
-    names = [slot.op for slot in memory.slots]
-    if not memory.header_bytes:
-        return {op.name: Resolution(graph.bits_of(op), 0) for op in graph.ops if op.name in names}
-    pairs = np.frombuffer(block[: 2 * len(names)], np.int8).reshape(-1, 2).tolist()
-    return {name: Resolution(bits, octave) for name, (bits, octave) in zip(names, pairs, strict=True)}
+    kept = {slot.op for slot in memory.slots if not (memory.header_bytes and slot.channels)}
+    result = {op.name: Resolution(graph.bits_of(op), 0) for op in graph.ops if op.name in kept}
+    if memory.header_bytes:
+        moved = {name: pair for name, pair in _header(memory, block).items() if name not in kept}
+        result |= {name: Resolution(bits, octave) for name, (bits, octave) in moved.items()}
+    return {slot.op: result[slot.op] for slot in memory.slots}
+
+
+def _header(memory: MemoryPlan, block: bytes) -> dict[str, tuple[int, int]]:
+    """Returns width and octave of each trained op, as a block of widths that change begins with them."""
+    pairs = np.frombuffer(block[: 2 * len(memory.slots)], np.int8).reshape(-1, 2).tolist()
+    return {slot.op: (bits, octave) for slot, (bits, octave) in zip(memory.slots, pairs, strict=True)}
 
 
 def tuned_model(model: bytes, graph: Graph, memory: MemoryPlan, block: bytes) -> bytes:

@@ -69,6 +69,7 @@ class ModelSource:
     places: list[Place] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
     forward: list[str] = field(default_factory=list)
     backward: list[str] = field(default_factory=list)
 

@@ -64,7 +64,19 @@ def test_a_plain_export_has_no_file_of_an_option(place):
     assert export(place, "plain").exit_code == 0
     names = {path.name for path in (place / "plain" / "firmware").rglob("*") if path.is_file()}
     assert "update.c" in names
-    assert not {"rct_rates.h", "rct_held.h", "rct_aids.h", "scale_error.c", "held_update.c", "replay.c"} & names
+    assert (
+        not {
+            "rct_rates.h",
+            "rct_held.h",
+            "rct_aids.h",
+            "scale_error.c",
+            "held_update.c",
+            "replay.c",
+            "rct_adapt.h",
+            "adapt.c",
+        }
+        & names
+    )
     assert "RCT_HAS_AIDS 0" in (place / "plain" / "firmware" / "runtime" / "rct_options.h").read_text()
     result = CliRunner().invoke(cli, ["run", str(place / "plain"), "--replay", "1"])
     assert "Export the model again with --replay SLOTS" in " ".join(result.output.split())

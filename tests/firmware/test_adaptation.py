@@ -1,6 +1,7 @@
 """Bit-widths follow the training: NumPy, PC and emulated cores change the same widths and learn the same bytes."""
 
 import dataclasses
+import struct
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from rct_tflite.errors import DeviceError
 from rct_tflite.firmware.parameters import decode_parameters, decode_resolutions, tuned_model
 from rct_tflite.firmware.session import emulated_runner, exchange, host_runner
 from rct_tflite.planning.adaptation import AdaptationOptions
+from rct_tflite.planning.memory import slots_at
 from rct_tflite.reference.network import ReferenceNetwork
 from rct_tflite.reference.packing import room_bytes
 from rct_tflite.reference.trainer import ReferenceTrainer
@@ -194,6 +196,18 @@ def test_damaged_widths_are_refused(host_case):
     ):
         with pytest.raises(DeviceError, match="WRITE_PARAMETERS: ERR_ARGUMENT"):
             exchange(runner, [Request(Command.WRITE_PARAMETERS, damage + case.learnt[len(damage) :])])
+
+
+def test_damaged_biases_are_refused(host_case):
+    case, runner = host_case
+    widths = {name: r.bits for name, r in decode_resolutions(case.graph, case.memory, case.learnt).items()}
+    learning = {slot.op: slot.channels for slot in case.memory.slots}
+    slots, _ = slots_at(case.graph, learning, widths, case.memory.header_bytes)
+    block = bytearray(case.learnt)
+    for bias in (2**31 - 1, -(2**31)):
+        block[slots[-1].bias : slots[-1].bias + 4] = struct.pack("<i", bias)
+        with pytest.raises(DeviceError, match="WRITE_PARAMETERS: ERR_ARGUMENT"):
+            exchange(runner, [Request(Command.WRITE_PARAMETERS, bytes(block))])
 
 
 def test_what_was_learnt_is_read_back(swinging):

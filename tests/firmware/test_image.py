@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shutil
+import struct
 import subprocess
 
 import numpy as np
@@ -107,6 +108,17 @@ def test_reset_forgets_and_write_restores(conv_case, host):
     assert (forgotten, again) == (initial, learnt)
     restored = list(exchange(host, [Request(Command.WRITE_PARAMETERS, learnt), read]))[-1].payload
     assert restored == learnt
+
+
+@pytest.mark.parametrize("bias", [2**31 - 1, -(2**31)])
+def test_damaged_biases_are_refused(conv_case, host, bias):
+    """With them a sum could pass 32 bits; the network is that of the export again."""
+    read = Request(Command.READ_PARAMETERS)
+    (exported,) = (answer.payload for answer in exchange(host, [read]))
+    damaged = Request(Command.WRITE_PARAMETERS, conv_case.learnt[:-4] + struct.pack("<i", bias))
+    with pytest.raises(DeviceError, match="WRITE_PARAMETERS: ERR_ARGUMENT"):
+        exchange(host, [damaged])
+    assert exported in host(b"".join(request.encode() for request in (damaged, read, Request(Command.EXIT))))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rct_tflite.firmware.parameters import tuned_model
+from rct_tflite.firmware.parameters import decode_resolutions, tuned_model
 from rct_tflite.firmware.session import host_runner
+from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.network import ReferenceNetwork
@@ -27,11 +28,13 @@ def widened_file() -> bytes:
     return widen_weights(model, dict(zip(names, WIDTHS, strict=True)))
 
 
-@pytest.mark.parametrize("train", ["all", "last:1", "{0}:2,{1}:bias"])
-def test_what_was_learnt_returns_into_the_file(train):
+@pytest.mark.parametrize(("train", "adapts"), [("all", False), ("{0}:2,{1}:bias", False), ("{0},{1}:bias", True)])
+def test_what_was_learnt_returns_into_the_file(train, adapts):
     model = widened_file()
     graph = read_graph(model)
     plan = select(graph, train.format(*(op.name for op in graph.ops)), learning_rate=0.02)
+    if adapts:
+        plan = adapt(graph, plan, AdaptationOptions("4:14", (graph.ops[0].name,), interval=5, t_min=30.0))
     trainer, random = ReferenceTrainer(graph, plan), np.random.default_rng(4)
     samples = random.integers(-128, 128, (20, *graph.tensors[graph.input].shape[1:]), np.int8)
     for sample in samples:
@@ -40,11 +43,12 @@ def test_what_was_learnt_returns_into_the_file(train):
     tuned = tuned_model(model, graph, plan_memory(graph, plan), block)
     assert tuned != model
     back = read_graph(tuned)
-    assert [back.bits_of(op) for op in back.ops] == [*WIDTHS]
+    assert [back.bits_of(op) for op in back.ops] == [8 if adapts else WIDTHS[0], WIDTHS[1]]
     for op in graph.ops:
         learnt = trainer.network.weights[op.name] if plan.learns_weights(op.name) else graph.full_rows(op)
         np.testing.assert_array_equal(back.full_rows(op), learnt)
-    assert ReferenceTrainer(back, plan).parameter_block() == block  # it goes on where the device stopped
+    if not adapts:  # it goes on where the device stopped
+        assert ReferenceTrainer(back, plan).parameter_block() == block
     expected = trainer.network.run(samples)
     np.testing.assert_array_equal(ReferenceNetwork(back).run(samples), expected)
     np.testing.assert_array_equal(run_micro(tuned, samples).reshape(expected.shape), expected)
@@ -66,10 +70,20 @@ def test_wider_weights_are_worth_the_same():
     assert widen_weights(model, {}) == model == rescale_weights(model, {})
 
 
-@pytest.mark.parametrize("rounding", ["truncate", "stochastic"])
-def test_options_of_a_step(tmp_path, rounding):
+@pytest.mark.parametrize(
+    ("train", "rounding", "error_bits", "adaptation"),
+    [
+        ("all", "truncate", 8, None),
+        ("layer0:3,layer2,layer3:2", "stochastic", 16, AdaptationOptions("4:16", interval=5, t_min=0.05)),
+    ],
+)
+def test_options_of_a_step(tmp_path, train, rounding, error_bits, adaptation):
+    """All of them at once; where widths follow the training, some cross 8 bits."""
     builder = GraphBuilder((5, 5, 2)).conv(4, bits=12, per_channel=True).reshape(100).dense(6, bits=9)
     graph = builder.dense(3, Activation.NONE, bits=16).graph(rounding=rounding)
     options = StepOptions((256, 40, 1000), (RatePoint(0, 60000), RatePoint(9, 99999)), 0.9, accumulate=3, momentum=200)
-    case = Case(tmp_path, graph, "all", steps=100, options=options)
+    case = Case(tmp_path, graph, train, steps=100, options=options, error_bits=error_bits, adaptation=adaptation)
     assert case.learn(host_runner(case.build("host", sanitize=True).image)) == case.learnt
+    if adaptation is not None:
+        widths = [width.bits for width in decode_resolutions(graph, case.memory, case.learnt).values()]
+        assert min(widths) <= 8 < max(widths)

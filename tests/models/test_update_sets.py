@@ -5,6 +5,10 @@ import numpy as np
 
 from models.adaptation import data, update_sets
 from models.adaptation.data import Part
+from models.adaptation.host_builds import HostBuilds
+from rct_tflite.device.protocol import Command, DeviceInfo, Request
+from rct_tflite.firmware.session import exchange
+from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.selection import select
 from tests.graphs import conv_digits
 
@@ -16,10 +20,10 @@ def part(count: int) -> Part:
     return Part(random.random((count, 8, 8, 1), np.float32), y)
 
 
-def test_both_learn_in_the_same_ram(monkeypatch):
+def test_both_learn_in_the_same_ram(monkeypatch, tmp_path):
     monkeypatch.setattr(update_sets, "EPOCHS", 1)
     graph, target = conv_digits(), data.target("new", part(20), part(40), seed=0)
-    rows = list(update_sets.rows_of(graph, target, 0, 0.01))
+    rows = list(update_sets.rows_of(graph, target, 0, 0.01, HostBuilds(tmp_path)))
     assert [row.layers for row in rows] == [1, 2]
     for row in rows:
         assert row.ram[1] <= row.ram[0]
@@ -28,15 +32,22 @@ def test_both_learn_in_the_same_ram(monkeypatch):
 
 
 def test_the_table_holds_what_was_measured():
-    rows = [
-        update_sets.Row("a", 0, layers, (100 * layers, 90), "dense", (80.0, 80.0 + gain))
-        for layers, gain in ((1, 1.0), (1, 3.0), (2, -1.0))
-    ]
+    gains = {("a", 0, 1): 4.0, ("a", 0, 2): 0.0, ("a", 1, 1): 2.0, ("b", 0, 1): -1.0, ("b", 1, 1): -1.0}
+    rows = [update_sets.Row(*key, (100 * key[2], 90), "dense", (80.0, 80.0 + gain)) for key, gain in gains.items()]
     summary = update_sets.summary(rows)
-    assert [summary[key]["difference"] for key in ("last:1", "last:2", "all")] == [2.0, -1.0, 1.0]
-    assert summary["last:1"]["standard_error"] == 1.0
+    assert [summary[key]["difference"] for key in ("last:1", "all")] == [1.0, 0.5]
+    assert summary["all"]["standard_error"] == 0.87  # of 2, 2, -1, -1: limits of one target and seed count once
+    assert not update_sets.is_ahead(summary["all"])
     content = {"results": {"bearings": {"summary": summary}}}
-    assert update_sets.table(content)[0] == "| bearings | last:1 | 100 | 80.0 | 82.0 | +2.00 +- 1.00 |"
+    assert update_sets.table(content)[0] == "| bearings | last:1 | 100 | 80.0 | 81.0 | +1.00 +- 1.22 | 1 of 2 |"
+
+
+def test_each_plan_has_its_own_build(tmp_path):
+    graph, builds = conv_digits(), HostBuilds(tmp_path)
+    for train in ("last:1", "all"):
+        plan = select(graph, train)
+        (answer,) = exchange(builds.runner(graph, plan, np.zeros((1, 8, 8, 1), np.int8)), [Request(Command.INFO)])
+        assert DeviceInfo.decode(answer.payload).parameter_bytes == plan_memory(graph, plan).parameter_bytes
 
 
 def test_the_readme_tells_the_measured_results():

@@ -159,18 +159,28 @@ static bool is_seen(int32_t bits)
     return !RCT_WIDE_WEIGHTS || bits <= 8;
 }
 
-bool rct_can_double(const rct_adaptation_t *adaptation, int32_t layer)
+/* Whether no bias of a layer is beyond its limit shifted to the right. */
+static bool biases_are_within(const rct_adaptation_t *adaptation, int32_t layer, int32_t shift)
 {
     const rct_adapted_layer_t *exported = &adaptation->layers[layer];
     const int32_t *bias = rct_bias_of(adaptation, layer);
+    const int32_t limit = exported->grad->learn->bias_limit >> shift;
+    for (int32_t i = 0; i < rct_exported(exported)->channels; i++) {
+        if (bias[i] < -limit || bias[i] > limit) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool rct_can_double(const rct_adaptation_t *adaptation, int32_t layer)
+{
+    const rct_adapted_layer_t *exported = &adaptation->layers[layer];
     if (!is_seen(rct_bits_of(adaptation, layer) + 1)) {
         return true;
     }
-    bool fits = rct_octave_of(adaptation, layer) > exported->lowest_octave;
-    for (int32_t i = 0; fits && i < rct_exported(exported)->channels; i++) {
-        fits = rct_magnitude(bias[i]) <= exported->grad->learn->bias_limit >> 1;
-    }
-    return fits;
+    return rct_octave_of(adaptation, layer) > exported->lowest_octave &&
+           biases_are_within(adaptation, layer, 1);
 }
 
 void rct_double(const rct_adaptation_t *adaptation, int32_t layer)
@@ -302,5 +312,13 @@ bool rct_adapt_is_sound(const rct_adaptation_t *adaptation)
         }
         room += rct_room(layer, bits);
     }
-    return room <= adaptation->budget_bytes;
+    if (room > adaptation->budget_bytes) {
+        return false;
+    }
+    for (int32_t i = 0; i < adaptation->count; i++) {
+        if (!biases_are_within(adaptation, i, 0)) {
+            return false;
+        }
+    }
+    return true;
 }

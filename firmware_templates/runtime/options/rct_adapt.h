@@ -84,8 +84,8 @@ typedef struct {
 /* Weights, biases and widths of the export. */
 void rct_adapt_reset(const rct_adaptation_t *adaptation);
 
-/* Whether widths and octaves of the parameter block are within their limits, and the weights within their
- * room: to be asked after the block was written from outside, before anything else is called. */
+/* Whether widths, octaves and biases of the parameter block are within their limits, and the weights within
+ * their room: to be asked after the block was written from outside, before anything else is called. */
 bool rct_adapt_is_sound(const rct_adaptation_t *adaptation);
 
 /* Back to a parameter block of before: what was observed since then is dropped. */
