@@ -174,7 +174,8 @@ def check_labels(labels: npt.NDArray[np.generic], count: int, graph: Graph) -> n
         )
     if count and not (labels.min() >= 0 and labels.max() < classes):
         raise DataError(
-            f"A label is out of range. Expected 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}."
+            f"A label is out of range. Expected 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}. "
+            "Number the classes as the network's outputs."
         )
     return labels.astype(np.int64)
 

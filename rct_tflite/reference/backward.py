@@ -328,7 +328,8 @@ def _check_sums(graph: Graph, op: Op, error_bits: int) -> None:
     for what, count in (("weights in a row", depth), ("output positions", positions)):
         if count > limit:
             raise UnsupportedLayerError(
-                f"Layer '{op.name}' is too large for 32-bit sums. Expected at most {limit} {what}. Received: {count}."
+                f"Layer '{op.name}' is too large to train with 32-bit sums. Expected at most {limit} {what}. "
+                f"Received: {count}. Pool before it, or freeze it and the layers below (--train NAMES)."
             )
 
 

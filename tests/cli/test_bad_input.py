@@ -95,7 +95,7 @@ def test_model_of_another_kind(out, tmp_path):
         ({"x": np.full((2, 6, 6, 2), "a")}, "not real numbers"),
         ({"x": np.full((2, 6, 6, 2), 1j)}, "not real numbers"),
         ({"z": np.zeros(3)}, "no array 'x'"),
-        ({"x": np.zeros((2, 6, 6, 2)), "y": np.array([0, 3])}, "Expected 0 to 2. Received: 0 to 3"),
+        ({"x": np.zeros((2, 6, 6, 2)), "y": np.array([0, 3])}, "Expected 0 to 2. Received: 0 to 3. Number the classes"),
         ({"x": np.zeros((2, 6, 6, 2)), "y": np.array([0.5, 1.0])}, "labels do not match the samples"),
         ({"x": np.zeros((2, 6, 6, 2)), "y": np.eye(3)[:2]}, "y.argmax(axis=1)"),
         ({"x": np.zeros((1, 6, 6, 2)), "y": np.full(1, 2**64 - 1, np.uint64)}, "Received: 18446744073709551615"),

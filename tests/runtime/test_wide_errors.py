@@ -70,5 +70,5 @@ def test_many_positions_overflow_nowhere(runtime, size):
 def test_sums_that_could_overflow_are_refused():
     graph = GraphBuilder((182, 182, 1)).conv(1, (1, 1)).graph()
     plan = TrainingPlan((graph.ops[0].name,), 0.05, Rounding.STOCHASTIC)
-    with pytest.raises(UnsupportedLayerError, match="too large for 32-bit sums"):
+    with pytest.raises(UnsupportedLayerError, match="too large to train with 32-bit sums.*Pool before it"):
         backward_constants(graph, dataclasses.replace(plan, error_bits=16))
