@@ -151,7 +151,10 @@ def test_label_out_of_range_is_refused(conv_case, host):
     ("graph", "expected"),
     [
         (GraphBuilder((300, 1, 1)).average_pool((300, 1)).reshape(1).dense(2).graph(), "window or stride above 255"),
-        (GraphBuilder((70_000,)).reshape(7, 10_000).reshape(70_000).graph(), "axis or row of weights above 65535"),
+        (
+            GraphBuilder((70_000,)).reshape(7, 10_000).reshape(70_000).graph(),
+            "axis, row of weights or number of rows above 65535",
+        ),
     ],
 )
 def test_sizes_that_the_tables_cannot_hold(graph, expected):
