@@ -17,9 +17,9 @@ nothing on average, only adds noise, and needs 3 to 4 bits less. Hence the defau
 late in training a rate that falls tenfold would else ask `log2(10) = 3.3` bits more of every layer, just when the
 fewest weights still need to move.
 
-**Rows.** A batch reads few rows of an embedding, 4 to 7 % in the text networks. The paper's mean, over all of them, would
-tell how often words occur; Gavg is taken over the rows that were read. Two other means of these were tried and not
-taken, see `models/README.md`.
+**Rows.** A batch reads few rows of an embedding, 4 to 7 % in the text networks. The paper's mean, over all of them,
+would tell how often words occur; Gavg is taken over the rows that were read. Two other means of these were tried and
+not taken, see `models/README.md`.
 
 **Ranges.** A tight range makes fine steps, but weights that reach its end stop there: a last layer with 8 % of its
 weights at the ends kept ResNet-8 behind float32 at any bit-width. So ranges start at the largest initial weight, and
