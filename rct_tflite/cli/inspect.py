@@ -78,8 +78,9 @@ def _row(graph: Graph, op: Op) -> dict[str, object]:
 def _print(graph: Graph, rows: list[dict[str, object]]) -> None:
     source = graph.tensors[graph.input]
     shape = "x".join(map(str, source.shape[1:]))
-    told = f"ids {shape}, each below {graph.id_limit}"
-    if not graph.takes_ids:
+    if graph.takes_ids:
+        told = f"ids {shape}, each below {graph.id_limit}"
+    else:
         told = f"int8 {shape}, scale {source.scale:.6g}, zero point {source.zero_point}"
     click.echo(f"{graph.name}: input {told}")
     click.echo(f"  {'op':<20} {'kind':<17} {'output':<12} {'weights':>8} {'bits':>5} {'bytes':>7}  learns")
