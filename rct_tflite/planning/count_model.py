@@ -27,8 +27,6 @@ GUESS_FACTOR = 4.0
 """By which a guess may be off, either way."""
 OPTION_FACTOR = 1.5
 """By which a training step may be off whose options were never counted."""
-NEAREST = {"cortex-m55": ("cortex-m33", 1.5)}
-"""Of cores that the data lacks: one whose counts are taken instead, and the factor by which they may be off."""
 WIDEST_BITS = 8
 """Of weights that were counted."""
 
@@ -81,33 +79,29 @@ class CoreCosts:
         compiler: Of the images that were counted.
         costs: Instructions by (kernel, what it does).
         factors: Per file of `Item`, the factor by which nine of ten networks that were left out lie off at most.
-        instead_of: The core that was asked for, where another one's costs stand in for its own.
     """
 
     compiler: str
     costs: Mapping[tuple[str, str], float]
     factors: Mapping[str, float]
-    instead_of: str = ""
 
 
 @functools.cache
 def core_costs(core: str) -> CoreCosts:
-    """Returns what the kernels take on a core, or on the one nearest to it.
+    """Returns what the kernels take on a core.
 
     Raises:
-        TargetError: If nothing like the core was ever counted.
+        TargetError: If the core was never counted.
     """
     cores = json.loads(DATA.read_text(encoding="utf-8"))
-    found, wider = (core, 1.0) if core in cores else NEAREST.get(core, ("", 1.0))
-    if found not in cores:
+    if core not in cores:
         raise TargetError(
-            f"Instructions on this core are not known. Expected one of {sorted({*cores, *NEAREST})}. "
+            f"Instructions on this core are not known. Expected one of {sorted(cores)}. "
             f"Received: {core!r}. Choose a target with one of these cores."
         )
-    told = cores[found]
+    told = cores[core]
     costs = {(kernel, what): cost for kernel, costs in told["costs"].items() for what, cost in costs.items()}
-    factors = {file: factor * wider for file, factor in told["factors"].items()}
-    return CoreCosts(told["compiler"], costs, factors, core if found != core else "")
+    return CoreCosts(told["compiler"], costs, told["factors"])
 
 
 def costs_of(item: Item) -> Iterator[tuple[str, str]]:
@@ -177,8 +171,6 @@ class CountModel:
         )
 
     def _guessed(self, plan: TrainingPlan) -> Iterator[str]:
-        if self._core.instead_of:
-            yield f"a {self._core.instead_of} by the counts of a {NEAREST[self._core.instead_of][0]}"
         for op in self._graph.ops:
             if any(item.file == UNKNOWN for item in forward_amounts(self._graph, op, 1.0)):
                 yield f"{op.kind.name} ({op.name})"

@@ -8,7 +8,7 @@ import pytest
 from rct_tflite.errors import TargetError
 from rct_tflite.firmware.toolchain import CORES
 from rct_tflite.planning import count_model, kernel_work
-from rct_tflite.planning.count_model import NEAREST, CountModel, costs_of
+from rct_tflite.planning.count_model import CountModel, costs_of
 from rct_tflite.planning.kernel_work import forward_amounts
 from rct_tflite.planning.selection import select
 from rct_tflite.reference.backward import backward_steps
@@ -22,8 +22,7 @@ DATA = json.loads(count_model.DATA.read_text(encoding="utf-8"))
 
 
 def test_every_core_is_known_and_close():
-    assert {*DATA} | {*NEAREST} >= {*CORES}
-    assert {near for near, _ in NEAREST.values()} <= {*DATA}
+    assert {*DATA} == {*CORES}
     for core in DATA.values():
         errors = core["errors_of_left_out"]
         assert errors["inference"][0] < 0.05
@@ -45,16 +44,6 @@ def test_every_op_costs_something_and_nothing_is_guessed(graph, core):
     for op in graph.ops:
         amounts = forward_amounts(graph, op, 1.0)
         assert op.kind is OpKind.RESHAPE or sum(n * costs[key] for item, n in amounts.items() for key in costs_of(item))
-
-
-@pytest.mark.parametrize("core", set(NEAREST) - set(DATA))
-def test_a_core_that_was_not_counted_takes_another_ones_counts_and_says_so(core):
-    graph, (near, factor) = dense_digits(), NEAREST[core]
-    told, known = (CountModel(graph, name).estimate(select(graph, "all")) for name in (core, near))
-    assert told.guessed == (f"a {core} by the counts of a {near}",)
-    assert told.step.value == known.step.value
-    assert told.step.high >= factor * known.step.high
-    assert told.step.low <= known.step.low / factor
 
 
 def test_what_a_step_takes_is_that_of_its_estimate():
