@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rct_tflite.errors import DataError, ModelFileError, RecipeError
@@ -85,6 +86,21 @@ class RCTModel(keras.Model):
         """Compiles the model as it was when it was saved, with the optimizer's state."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains, as in Keras.
+
+        Args:
+            x: As in Keras.
+            y: As in Keras.
+            *args: Passed on to `keras.Model.fit`.
+            **kwargs: Passed on to `keras.Model.fit`.
+
+        Raises:
+            DataError: If NumPy samples or labels hold text or objects, which Keras refuses without saying which.
+        """
+        _check_arrays(x, y)
+        return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> Any:
         """Runs one batch: forward, backward, and the update of integers and floats."""
@@ -208,6 +224,16 @@ def _layer_of(output: Any) -> Any:
     """Returns the layer that computes an output, without the range behind it."""
     layer, node_index, _ = output._keras_history
     return _layer_of(layer._inbound_nodes[node_index].input_tensors[0]) if isinstance(layer, ActivationRange) else layer
+
+
+def _check_arrays(x: Any, y: Any) -> None:
+    for name, values in (("x", x), ("y", y)):
+        arrays = [value for value in tf.nest.flatten(values) if isinstance(value, np.ndarray)]
+        if any(array.dtype.kind in "OSU" for array in arrays):
+            raise DataError(
+                f"A model trains on numbers. Expected floats or integers in {name}. "
+                f"Received: dtypes {[str(array.dtype) for array in arrays]}. Convert the data first."
+            )
 
 
 def _check_numbers(x: Any) -> None:

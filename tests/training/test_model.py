@@ -348,6 +348,16 @@ def test_text_as_input_is_refused(samples):
         model.train_step((tf.constant([["a"]]), tf.constant([1])))
 
 
+@pytest.mark.parametrize("dtype", ["U1", "S1", object])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_arrays_of_text_are_refused(samples, name, dtype):
+    model = compiled(rct.quantize(small_model()), **EAGER)
+    given = dict(zip("xy", samples, strict=True))
+    given[name] = given[name].astype(str).astype(dtype)
+    with pytest.raises(DataError, match=f"Expected floats or integers in {name}. Received: dtypes .*Convert"):
+        model.fit(**given, verbose=0)
+
+
 class OwnLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return keras.ops.mean(keras.ops.square(keras.ops.one_hot(y_true[:, 0], 3) - y_pred), axis=-1)
