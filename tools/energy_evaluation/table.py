@@ -19,6 +19,8 @@ MENDED = re.compile(r"own trace gives .* ([0-9.]+) uJ/inf")
 """In the flag of a wrong energy: the right one, from the trace that was published beside it."""
 SAME_SILICON = {"U585": "U575"}
 """Parts that differ in cryptography only."""
+ONE_BANK_NOTE = "Single Bank"
+"""In the notes of a system whose flash runs as one bank."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Row:
         benchmark: One of `BENCHMARKS`.
         latency_ms: Of the energy run where there is one.
         energy_uj: Of one inference; None if not measured.
+        one_bank: Whether the flash runs as one bank, unlike as delivered.
     """
 
     setup: str
@@ -50,6 +53,7 @@ class Row:
     benchmark: str
     latency_ms: float
     energy_uj: float | None
+    one_bank: bool = False
 
     @property
     def cycles(self) -> float:
@@ -76,6 +80,7 @@ class Layer:
         positions: Output positions.
         outputs: Output elements.
         macs: Multiply-accumulates.
+        weight_bytes: Of its weights; 0 if the file does not tell.
         duration_ms: Measured; 0 without measurement.
         energy_uj: Measured; 0 without measurement.
         kernels: Stack that ran it; empty without measurement.
@@ -90,6 +95,7 @@ class Layer:
     positions: int
     outputs: int
     macs: int
+    weight_bytes: int = 0
     duration_ms: float = 0.0
     energy_uj: float = 0.0
     kernels: str = ""
@@ -187,6 +193,7 @@ def _row(path: Path, entry: dict[str, str]) -> Row:
             benchmark=entry["benchmark"],
             latency_ms=float(latency),
             energy_uj=float(energy) if energy else None,
+            one_bank=ONE_BANK_NOTE in (entry.get("notes") or ""),
         )
     except ValueError as error:
         raise DataError(
@@ -215,6 +222,7 @@ def _layer(path: Path, entry: dict[str, str]) -> Layer:
             positions=positions,
             outputs=int(entry["output_elements"]),
             macs=int(entry["macs"]),
+            weight_bytes=int(entry.get("weight_bytes") or 0),
             duration_ms=float(entry["duration_ms"]) if measured else 0.0,
             energy_uj=float(entry["energy_uj"]) if measured else 0.0,
             kernels=f"{family} {version} Arm" if measured else "",
