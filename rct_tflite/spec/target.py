@@ -52,11 +52,13 @@ class FlashTiming:
         wait_states: Extra clocks of an access at the target's clock.
         zero_wait_mhz: Fastest clock without wait states, in MHz.
         cache_bytes: Of the cache or accelerator in front of it; 0 without.
+        read_bytes: That one access to the flash brings; None if not known.
     """
 
     wait_states: int
     zero_wait_mhz: Quantity
     cache_bytes: int
+    read_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,13 @@ EXACT = ("flash.origin", "flash.size", "ram.origin", "ram.size", "stack_bytes")
 """Whole numbers of bytes: the linker needs one value, so `low = value = high`."""
 ESTIMATED = ("clock_mhz", "cycles_per_instruction", "active_mw_per_mhz")
 
-OPTIONAL_EXACT = ("flash.wait_states", "flash.cache_bytes", "flash.erase_bytes", "flash.write_bytes")
+OPTIONAL_EXACT = (
+    "flash.wait_states",
+    "flash.cache_bytes",
+    "flash.read_bytes",
+    "flash.erase_bytes",
+    "flash.write_bytes",
+)
 OPTIONAL = (
     "clock_max_mhz",
     "voltage_v",
@@ -51,6 +57,8 @@ TOGETHER = (
     ("headline.ua_per_mhz", "headline.voltage_v"),
 )
 """Keys of which a file has all or none."""
+NEEDS = {"flash.read_bytes": "flash.wait_states"}
+"""Keys that say nothing without another."""
 REGULATORS = ("linear", "switched")
 REGION_KINDS = ("flash", "ram", "external")
 INHERITED = ("stack_bytes", "cycles_per_instruction", "active_mw_per_mhz")
@@ -223,6 +231,9 @@ def _check_keys(path: Path, entries: Mapping[str, object]) -> None:
         missing = [key for key in group if key not in entries]
         if 0 < len(missing) < len(group):
             raise wrong(path, missing[0], f"is missing. Expected all or none of {', '.join(group)}.")
+    for key, needed in NEEDS.items():
+        if key in entries and needed not in entries:
+            raise wrong(path, needed, f"is missing. Expected it with {key}. Add it, or leave out {key}.")
 
 
 def _memory(quantities: Mapping[str, Quantity], region: str) -> Memory:
@@ -236,10 +247,12 @@ def _by_class(quantities: Mapping[str, Quantity], table: str) -> tuple[tuple[str
 def _timing(quantities: Mapping[str, Quantity]) -> FlashTiming | None:
     if "flash.wait_states" not in quantities:
         return None
+    read_bytes = quantities.get("flash.read_bytes")
     return FlashTiming(
         wait_states=int(quantities["flash.wait_states"].value),
         zero_wait_mhz=quantities["flash.zero_wait_mhz"],
         cache_bytes=int(quantities["flash.cache_bytes"].value),
+        read_bytes=None if read_bytes is None else int(read_bytes.value),
     )
 
 

@@ -7,33 +7,39 @@ import numpy as np
 from tools.energy_evaluation import layers as shapes
 from tools.energy_evaluation.table import BENCHMARKS, LAYER_ENERGY, LAYERS, RESULTS, read_layers
 
-# (op, kernel, stride, input shape, output shape, macs) of models with the op mixes of the published ones.
+# (op, kernel, stride, input shape, output shape, macs, weight bytes) of models with the op mixes of the published ones.
 CONV, DEPTHWISE, DENSE, ADD = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD"
 
 
 def conv(kernel, side, inputs, outputs):
     macs = side * side * kernel * kernel * inputs * outputs
     shape = f"1x{side}x{side}x"
-    return (CONV, f"{kernel}x{kernel}", "1x1", f"{shape}{inputs}", f"{shape}{outputs}", macs)
+    weights = kernel * kernel * inputs * outputs
+    return (CONV, f"{kernel}x{kernel}", "1x1", f"{shape}{inputs}", f"{shape}{outputs}", macs, weights)
 
 
 def depthwise(side, channels):
     shape = f"1x{side}x{side}x{channels}"
-    return (DEPTHWISE, "3x3", "1x1", shape, shape, side * side * 9 * channels)
+    return (DEPTHWISE, "3x3", "1x1", shape, shape, side * side * 9 * channels, 9 * channels)
 
 
 MODELS = {
     "vww": [conv(3, 48, 3, 8), depthwise(24, 16), conv(1, 24, 16, 32), depthwise(12, 64), conv(1, 12, 64, 128)],
-    "ic": [conv(3, 32, 3, 16), conv(3, 32, 16, 16), (ADD, "", "", "1x32x32x16", "1x32x32x16", 0), conv(3, 16, 32, 32)],
+    "ic": [
+        conv(3, 32, 3, 16),
+        conv(3, 32, 16, 16),
+        (ADD, "", "", "1x32x32x16", "1x32x32x16", 0, 0),
+        conv(3, 16, 32, 32),
+    ],
     "kws": [conv(3, 12, 1, 64), depthwise(12, 64), conv(1, 12, 64, 64), depthwise(12, 64), conv(1, 12, 64, 64)],
-    "ad": [(DENSE, "", "", "1x640", "1x128", 81920), (DENSE, "", "", "1x128", "1x640", 81920)],
+    "ad": [(DENSE, "", "", "1x640", "1x128", 81920, 81920), (DENSE, "", "", "1x128", "1x640", 81920, 81920)],
 }
 BOARDS = (
     ("A", "STM32L4R5", "Cortex-M4", 120, 1.8, 0.38, 1.0),
     ("B", "STM32U575", "Cortex-M33", 160, 1.8, 0.16, 0.8),
     ("C", "STM32H7A3", "Cortex-M7", 280, 3.0, 0.5, 0.5),
 )
-STACKS = (("TFLM 2.3.1 + CMSIS-NN (mbed)", 1.0), ("X-CUBE-AI 8.1.0", 0.5))
+STACKS = (("TFLM 2.3.1 + CMSIS-NN (mbed)", 1.0), ("X-CUBE-AI 8.0.0", 0.5))
 """(stack, cycles against the cost items)"""
 
 
@@ -45,7 +51,7 @@ def write_table(path, rows):
 
 
 def layer_rows():
-    names = ("op", "kernel", "stride", "input_shape", "output_shape", "macs")
+    names = ("op", "kernel", "stride", "input_shape", "output_shape", "macs", "weight_bytes")
     return [
         {"model": model, **dict(zip(names, layer, strict=True)), "output_elements": elements(layer[4])}
         for model, layers in MODELS.items()

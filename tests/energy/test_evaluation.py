@@ -10,7 +10,8 @@ from tools.energy_evaluation.carrying import model_on_part
 from tools.energy_evaluation.counted import Counted, read_counts
 from tools.energy_evaluation.protocols import Evaluation
 from tools.energy_evaluation.run import DATA, main, measure
-from tools.energy_evaluation.table import BENCHMARKS, LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results
+from tools.energy_evaluation.sessions import macs_run, unusual_stalls
+from tools.energy_evaluation.table import BENCHMARKS, LAYER_ENERGY, LAYERS, RESULTS, Row, read_layers, read_results
 
 STACK = STACKS[0][0]
 REACHED = {
@@ -125,6 +126,67 @@ def test_counted_estimates_do_not_see_what_is_asked(synthetic, tmp_path):
         for folder in (synthetic, tmp_path)
     ]
     assert estimates[0] == estimates[1]
+
+
+def test_wider_reads_of_the_flash_are_taken_off_and_added_again(synthetic, tmp_path):
+    """A session with the flash as one bank is in usual cycles what it would be with two: no other estimate moves."""
+    for name in (LAYERS, LAYER_ENERGY):
+        (tmp_path / name).write_bytes((synthetic / name).read_bytes())
+    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
+        rows = [{**row, "notes": ""} for row in csv.DictReader(file)]
+    read_fewer = {"ad": 2 * 81920 / 16, "ic": 3 * 3 * (3 * 16 + 16 * 16 + 32 * 32) / 16}  # 16 bytes at once, not 8
+    shortened = {}
+    for row in rows:
+        if row["mcu"] == "STM32L4R5" and row["stack"].startswith("X-CUBE-AI") and row["benchmark"] in read_fewer:
+            latency = float(row["latency_ms"])
+            shorter = latency - 5 * read_fewer[row["benchmark"]] / 120e3  # 5 wait states, 120 MHz
+            energy = float(row["energy_uj"]) * shorter / latency
+            row |= {
+                "latency_ms": shorter,
+                "energy_run_latency_ms": shorter,
+                "energy_uj": energy,
+                "notes": "Single Bank",
+            }
+            shortened[f"v1|test|A|{row['stack']}|1.8 {row['benchmark']}"] = shorter / latency
+    write_table(tmp_path / RESULTS, rows)
+    before, after = (
+        {point.name: point.estimate.value for point in read(folder).calibrated()} for folder in (synthetic, tmp_path)
+    )
+    assert sorted(shortened) == [f"v1|test|A|X-CUBE-AI 8.0.0|1.8 {model}" for model in ("ad", "ic")]
+    for name, value in before.items():
+        if name in shortened:
+            assert 1 - after[name] / value == pytest.approx(1 - shortened[name], rel=0.1)
+        else:
+            assert after[name] == pytest.approx(value, rel=1e-6)
+
+
+def row_of(kernels, benchmark, *, part="L4R5", one_bank=False):
+    names = {"library": "", "family": "", "stack": "", "setup": "", "core": "Cortex-M4"}
+    numbers = {"clock_mhz": 120.0, "voltage_v": 1.8, "latency_ms": 1.0, "energy_uj": None}
+    return Row(part=part, kernels=kernels, benchmark=benchmark, one_bank=one_bank, **names, **numbers)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "benchmark", "runs"),
+    [
+        ("X-CUBE-AI 8.0.0 Arm", "vww", 7_494_744),
+        ("X-CUBE-AI 8.1.0 Arm", "vww", 4_646_932),
+        ("X-CUBE-AI 10.2 Arm", "vww", 4_646_932),
+        ("X-CUBE-AI 8.1.0 Arm", "ic", 7_494_744),
+        ("Plumerai Inference Engine 2023.05 Arm", "vww", 7_494_744),
+        ("microTVM native  Arm", "vww", 7_494_744),
+    ],
+)
+def test_macs_that_the_stack_runs(kernels, benchmark, runs):
+    assert macs_run(row_of(kernels, benchmark), 7_494_744) == pytest.approx(runs)
+
+
+@pytest.mark.parametrize(
+    ("part", "one_bank", "stalls"), [("L4R5", True, -51200.0), ("L4R5", False, 0.0), ("RX65", True, 0.0)]
+)
+def test_only_what_is_unusual_for_a_part_is_taken_off(synthetic, part, one_bank, stalls):
+    layers = read_layers(synthetic / LAYERS)
+    assert unusual_stalls(row_of("", "ad", part=part, one_bank=one_bank), layers) == stalls
 
 
 def test_table_and_json(synthetic, capsys):

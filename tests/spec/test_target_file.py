@@ -128,6 +128,7 @@ regulator = "linear"
         "clock_max_mhz": 120,
         "flash.wait_states": 3,
         "flash.cache_bytes": 0,
+        "flash.read_bytes": 16,
         "flash.zero_wait_mhz": 30,
         "flash.erase_bytes": 2048,
         "flash.write_bytes": 8,
@@ -165,6 +166,7 @@ def test_a_part_inherits_from_its_core_what_it_does_not_say(tmp_path):
     assert not {"flash.size", "clock_mhz"} & set(own.inherited)
     assert own.target.linear_regulator
     assert (own.target.timing.wait_states, own.target.writing.erase_bytes) == (3, 2048)
+    assert (own.target.timing.read_bytes, core.target.timing) == (16, None)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class _Headline:
 
 
 def _headline_mw(row: Row) -> _Headline | None:
-    target = _target(row.part)
+    target = shipped_target(row.part)
     headline = None if target is None else target.headline
     if target is None or headline is None:
         return None
@@ -73,8 +73,8 @@ def _headline_mw(row: Row) -> _Headline | None:
 
 
 @functools.cache
-def _target(part: str) -> Target | None:
-    """Returns the shipped target of a part."""
+def shipped_target(part: str) -> Target | None:
+    """Returns the shipped target of a part; None if there is none."""
     short = part.lower()
     names = [TARGET_OF.get(part, short), *(family + short for family in FAMILIES)]
     name = next((name for name in names if name in list_targets()), None)

@@ -23,6 +23,7 @@ from tools.energy_evaluation.carrying import (
 )
 from tools.energy_evaluation.counted import Counted, energy_uj
 from tools.energy_evaluation.defaults import default_mw_per_mhz
+from tools.energy_evaluation.sessions import macs_run, unusual_stalls
 from tools.energy_evaluation.table import BENCHMARKS, Layer, Row
 
 OTHER_BENCHMARKS = 3
@@ -130,16 +131,20 @@ class Evaluation:
     def _macs(self, row: Row) -> float:
         return float(sum(layer.macs for layer in self.shapes if layer.model == row.benchmark))
 
+    def _macs_run(self, row: Row) -> float:
+        return macs_run(row, self._macs(row))
+
     def _uj_per_mac(self, row: Row) -> float:
         others = [r for r in self.asked if r.setup == row.setup and not same_point(r, row)]
         return float(np.exp(np.mean([math.log((r.energy_uj or 1.0) / self._macs(r)) for r in others])))
 
     @cached_property
     def _carriers(self) -> tuple[Carrier, Carrier]:
-        """Carry cycles per MAC, and mW per MHz."""
+        """Carry usual cycles per MAC that is run, and mW per MHz."""
         likeness = shapes.likeness(self.shapes, BENCHMARKS)
         with_energy = tuple(row for row in self.rows if row.energy_uj is not None)
-        cycles = np.array([row.cycles / self._macs(row) for row in self.rows])
+        usual = (row.cycles - unusual_stalls(row, self.shapes) for row in self.rows)
+        cycles = np.array([cost / self._macs_run(row) for cost, row in zip(usual, self.rows, strict=True)])
         power = np.array([row.power_mw / row.clock_mhz for row in with_energy])
         return Carrier(CYCLES, likeness, self.rows, cycles), Carrier(POWER, likeness, with_energy, power)
 
@@ -148,7 +153,9 @@ class Evaluation:
         return self._carriers[1].predict(asked, hidden)
 
     def _cycles(self, asked: Row, hidden: Hidden) -> Interval:
-        return self._carriers[0].predict(asked, hidden).scaled(self._macs(asked))
+        usual = self._carriers[0].predict(asked, hidden).scaled(self._macs_run(asked))
+        stalls = unusual_stalls(asked, self.shapes)
+        return Interval(usual.value + stalls, usual.low + stalls, usual.high + stalls)
 
     def _energy(self, asked: Row, hidden: Hidden) -> Interval:
         instructions = self.counted.of(asked)

@@ -20,6 +20,8 @@ MENDED = re.compile(r"own trace gives .* ([0-9.]+) uJ/inf")
 """In the flag of a wrong energy: the right one, from the trace that was published beside it."""
 SAME_SILICON = {"U585": "U575"}
 """Parts that differ in cryptography only."""
+ONE_BANK_NOTE = "Single Bank"
+"""In the notes of a system whose flash runs as one bank."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Row:
         benchmark: One of `BENCHMARKS`.
         latency_ms: Of the energy run where there is one.
         energy_uj: Of one inference; None if not measured.
+        one_bank: Whether the flash runs as one bank, unlike as delivered.
     """
 
     setup: str
@@ -53,6 +56,7 @@ class Row:
     benchmark: str
     latency_ms: float
     energy_uj: float | None
+    one_bank: bool = False
 
     @property
     def cycles(self) -> float:
@@ -80,6 +84,7 @@ class Layer:
         positions: Output positions.
         outputs: Output elements.
         macs: Multiply-accumulates.
+        weight_bytes: Of its weights; 0 if the file does not tell.
         duration_ms: Measured; 0 without measurement.
         energy_uj: Measured; 0 without measurement.
         kernels: Stack that ran it; empty without measurement.
@@ -95,6 +100,7 @@ class Layer:
     positions: int
     outputs: int
     macs: int
+    weight_bytes: int = 0
     duration_ms: float = 0.0
     energy_uj: float = 0.0
     kernels: str = ""
@@ -201,6 +207,7 @@ def _row(path: Path, entry: dict[str, str]) -> Row:
             benchmark=entry["benchmark"],
             latency_ms=float(latency),
             energy_uj=float(energy) if energy else None,
+            one_bank=ONE_BANK_NOTE in (entry.get("notes") or ""),
         )
     except ValueError as error:
         raise DataError(
@@ -230,6 +237,7 @@ def _layer(path: Path, entry: dict[str, str], index: int) -> Layer:
             positions=positions,
             outputs=int(entry["output_elements"]),
             macs=int(entry["macs"]),
+            weight_bytes=int(entry.get("weight_bytes") or 0),
             duration_ms=float(entry["duration_ms"]) if measured else 0.0,
             energy_uj=float(entry["energy_uj"]) if measured else 0.0,
             kernels=f"{family} {version} Arm" if measured else "",
