@@ -21,6 +21,7 @@ from tools.energy_evaluation.carrying import (
     same_point,
     whole_part,
 )
+from tools.energy_evaluation.counted import Counted, energy_uj
 from tools.energy_evaluation.defaults import default_mw_per_mhz
 from tools.energy_evaluation.sessions import macs_run, unusual_stalls
 from tools.energy_evaluation.table import BENCHMARKS, Layer, Row
@@ -34,8 +35,6 @@ LARGE_LAYER = 0.05
 MODEL_ERROR = 0.05
 """Relative error of the sum of cost items for a whole model: its small ops are not in the items."""
 NJ_PER_UJ = 1e3
-OTHER_STACK = 0.7, 0.25
-"""How far the costs of another stack lie: as a whole, and each beside that (deviations of the logarithm)."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,13 @@ class Evaluation:
         rows: Of the results.
         shapes: Layers of the models.
         measured: Layers with what they cost.
+        counted: Instructions of the stacks whose sources were published.
     """
 
     rows: tuple[Row, ...]
     shapes: tuple[Layer, ...]
     measured: tuple[Layer, ...]
+    counted: Counted
 
     @cached_property
     def asked(self) -> tuple[Row, ...]:
@@ -113,18 +114,18 @@ class Evaluation:
                 points.append(_point(row, _product(cycles, power).scaled(1 / NJ_PER_UJ)))
         return points
 
-    def by_layer(self, *, other_stacks: bool) -> list[Point]:
-        """Layers above a twentieth of their model, from the measured layers of the other models.
+    def by_layer(self, *, counted: bool) -> list[Point]:
+        """Layers above a twentieth of their model.
 
         Args:
-            other_stacks: Whether to ask for the stacks without layers of another model, from the layers of another
-                stack and this one's totals of the other models.
+            counted: Whether to ask for those that were counted, from the instructions and the stack's totals of the
+                other models; else for the others, from the measured layers of the other models.
         """
         return [
             Point(f"{layer.kernels} {layer.model} {number}", layer.energy_uj, self._layer_energy(layer))
             for number, layer in enumerate(self.measured)
             if layer.energy_uj > LARGE_LAYER * self._measured_total(layer)
-            and (len(self._other_layers(layer.part, layer.kernels, layer.model)) == 0) == other_stacks
+            and (self.counted.of(self._row(layer), layer.index) is not None) == counted
         ]
 
     def _macs(self, row: Row) -> float:
@@ -157,12 +158,23 @@ class Evaluation:
         return Interval(usual.value + stalls, usual.low + stalls, usual.high + stalls)
 
     def _energy(self, asked: Row, hidden: Hidden) -> Interval:
+        instructions = self.counted.of(asked)
+        if instructions is not None:
+            return energy_uj(instructions, self._nj_per_instruction(asked, hidden))
         layers = self._other_layers(asked.part, asked.kernels, asked.benchmark)
         if len({layer.model for layer in layers}) >= MEASURED_MODELS:
             items = shapes.items_of_model(self.shapes, asked.benchmark)
             return predict(self._fitted(asked, layers), items, shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
         power = self._power(asked, hidden)
         return _product(self._cycles(asked, hidden), power).scaled(1 / NJ_PER_UJ)
+
+    def _nj_per_instruction(self, asked: Row, hidden: Hidden) -> LogNormal:
+        others = [
+            row
+            for row in self.asked
+            if row.setup == asked.setup and not same_point(row, asked) and self.counted.of(row) is not None
+        ]
+        return self.counted.nj_per_instruction(others, self._power(asked, hidden).value)
 
     def _other_layers(self, part: str, kernels: str, model: str) -> list[Layer]:
         return [m for m in self.measured if m.part == part and m.kernels == kernels and m.model != model]
@@ -186,23 +198,18 @@ class Evaluation:
     def _measured_total(self, layer: Layer) -> float:
         return sum(m.energy_uj for m in self.measured if (m.kernels, m.model) == (layer.kernels, layer.model))
 
-    def _layer_energy(self, layer: Layer) -> Interval:
-        row = next(
-            r for r in self.asked if (r.part, r.kernels, r.benchmark) == (layer.part, layer.kernels, layer.model)
-        )
-        own = self._other_layers(layer.part, layer.kernels, layer.model)
-        known = self._fitted(row, own) if own else self._from_other_stack(row)
-        return predict(known, shapes.items_of(layer), shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
+    def _row(self, layer: Layer) -> Row:
+        """Returns the run that a measured layer belongs to."""
+        run = (layer.part, layer.kernels, layer.model)
+        return next(r for r in self.asked if (r.part, r.kernels, r.benchmark) == run)
 
-    def _from_other_stack(self, asked: Row) -> LogNormal:
-        """Returns nJ per cost item: those of another stack's layers on the part, moved by this stack's totals."""
-        layers = [m for m in self.measured if m.part == asked.part and m.kernels != asked.kernels]
-        other = next(r for r in self.asked if r.part == asked.part and r.kernels == layers[0].kernels)
-        start = self._fitted(other, [layer for layer in layers if layer.model != asked.benchmark])
-        common, each = OTHER_STACK
-        prior = LogNormal(start.mean, each**2 * np.eye(len(start.mean)) + common**2)
-        totals = [row for row in self.asked if row.setup == asked.setup and row.benchmark != asked.benchmark]
-        return fit(prior, self._measurements([], totals))
+    def _layer_energy(self, layer: Layer) -> Interval:
+        row = self._row(layer)
+        instructions = self.counted.of(row, layer.index)
+        if instructions is not None:
+            return energy_uj(instructions, self._nj_per_instruction(row, model_on_part))
+        known = self._fitted(row, self._other_layers(layer.part, layer.kernels, layer.model))
+        return predict(known, shapes.items_of(layer), shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
 
 
 def _point(row: Row, estimate: Interval) -> Point:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # tools/ is no part of the installed package
 
 from rct_tflite.errors import RCTError  # noqa: E402
 from tools.energy_evaluation.carrying import model_anywhere  # noqa: E402
+from tools.energy_evaluation.counted import read_counts  # noqa: E402
 from tools.energy_evaluation.protocols import Evaluation, Point  # noqa: E402
 from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
 
@@ -96,15 +97,15 @@ def measure(evaluation: Evaluation) -> list[Measured]:
         ),
         (
             Bar("layers", "from measured layers of the other models", median=10, p90=25),
-            evaluation.by_layer(other_stacks=False),
+            evaluation.by_layer(counted=False),
         ),
         (
-            Bar("  other stack", "from another stack's layers and this one's totals", median=10, p90=25),
-            evaluation.by_layer(other_stacks=True),
+            Bar("  counted", "from counted instructions and the stack's totals of other models", median=10, p90=25),
+            evaluation.by_layer(counted=True),
         ),
     )
     results = [Measured(bar, tuple(points)) for bar, points in asked if points]
-    both = [p for result in results if result.bar.name in ("layers", "  other stack") for p in result.points]
+    both = [p for result in results if result.bar.name in ("layers", "  counted") for p in result.points]
     if both:
         results.append(Measured(Bar("  all layers", "both together", median=10, p90=25), tuple(both)))
     return results
@@ -165,6 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows=tuple(read_results(options.results or options.data / RESULTS)),
             shapes=tuple(read_layers(options.data / LAYERS)),
             measured=tuple(read_layers(options.data / LAYER_ENERGY)),
+            counted=read_counts(),
         )
         results = measure(evaluation)
     except RCTError as error:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Row:
         library: Whose kernels, on which kind of core.
         family: The stack without its version, on which kind of core.
         kernels: The stack with its version.
+        stack: As the table names it.
         benchmark: One of `BENCHMARKS`.
         latency_ms: Of the energy run where there is one.
         energy_uj: Of one inference; None if not measured.
@@ -50,6 +52,7 @@ class Row:
     library: str
     family: str
     kernels: str
+    stack: str
     benchmark: str
     latency_ms: float
     energy_uj: float | None
@@ -73,6 +76,7 @@ class Layer:
 
     Attributes:
         model: One of `BENCHMARKS`.
+        index: Place in the model, from 0.
         op: TFLite's name of the op.
         kernel: Height and width; (1, 1) where the op has none.
         stride: Height and width.
@@ -88,6 +92,7 @@ class Layer:
     """
 
     model: str
+    index: int
     op: str
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -108,9 +113,10 @@ def read_results(path: Path) -> list[Row]:
     Rows are repeated that are flagged so, and those without energy that tell the latency of an earlier row of the same
     stack and part, digit for digit.
     """
+    needed = ("benchmark", "device_class", "latency_ms", "energy_uj", "quality_flag", "stack")
     entries = [
         entry
-        for entry in _entries(path, ("benchmark", "device_class", "latency_ms", "energy_uj", "quality_flag", "stack"))
+        for entry in read_entries(path, needed)
         if entry["device_class"] == "mcu"
         and entry["precision"] == "int8"
         and entry["benchmark"] in BENCHMARKS
@@ -129,7 +135,13 @@ def read_results(path: Path) -> list[Row]:
 
 def read_layers(path: Path) -> list[Layer]:
     """Reads layers, with what they cost where the file has it."""
-    return [_layer(path, entry) for entry in _entries(path, ("model", "op", "kernel", "output_shape", "macs"))]
+    layers: list[Layer] = []
+    read: Counter[tuple[str, str]] = Counter()
+    for entry in read_entries(path, ("model", "op", "kernel", "output_shape", "macs")):
+        network = (entry.get("stack", ""), entry["model"])
+        layers.append(_layer(path, entry, read[network]))
+        read[network] += 1
+    return layers
 
 
 def core_name(core: str) -> str:
@@ -154,7 +166,8 @@ def stack_names(stack: str) -> tuple[str, str]:
     return " ".join(plain.split()), version.group() if version else ""
 
 
-def _entries(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+def read_entries(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """Reads the rows of a table that must have some columns."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             entries = list(csv.DictReader(file))
@@ -190,6 +203,7 @@ def _row(path: Path, entry: dict[str, str]) -> Row:
             library=f"{library} {kind}",
             family=f"{family} {kind}",
             kernels=f"{family} {version} {kind}",
+            stack=entry["stack"],
             benchmark=entry["benchmark"],
             latency_ms=float(latency),
             energy_uj=float(energy) if energy else None,
@@ -206,7 +220,7 @@ def _part(mcu: str) -> str:
     return SAME_SILICON.get(short, short)
 
 
-def _layer(path: Path, entry: dict[str, str]) -> Layer:
+def _layer(path: Path, entry: dict[str, str], index: int) -> Layer:
     try:
         shape_in, shape_out = (_numbers(entry[key]) for key in ("input_shape", "output_shape"))
         kernel, stride = (_numbers(entry[key]) or (1, 1) for key in ("kernel", "stride"))
@@ -215,6 +229,7 @@ def _layer(path: Path, entry: dict[str, str]) -> Layer:
         measured = "duration_ms" in entry
         return Layer(
             model=entry["model"],
+            index=index,
             op=entry["op"],
             kernel=(kernel[0], kernel[1]),
             stride=(stride[0], stride[1]),
