@@ -32,9 +32,9 @@ def macs_run(row: Row, macs: float) -> float:
 def unusual_stalls(row: Row, layers: Sequence[Layer]) -> float:
     """Returns the cycles that a row waits for its flash beyond what its part usually does: below 0 if it waits less.
 
-    Each weight comes out of the flash once in an inference; those that are read again come from a cache or registers.
-    What all sessions of a part have in common is not in it: what a line costs behind the bus and the cache of a part,
-    no manual says, and measured rows do.
+    Each weight counts once: how often a kernel reads it from the flash again, its vendor does not say. What all
+    sessions of a part have in common is not in it: what a line costs behind the bus and the cache of a part, no manual
+    says, and measured rows do.
 
     Args:
         row: One model on one board.
