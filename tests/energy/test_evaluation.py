@@ -100,14 +100,20 @@ def test_counted_instructions_foretell_energy(synthetic):
     """Cycles that are a known multiple of the instructions: totals of the other models tell the energy of each."""
     plain = read(synthetic, {})
     rows = [row for row in plain.asked if row.part == "L4R5"]
-    counts = {(row.stack, row.benchmark, -1): round(row.cycles / 1.5) for row in rows}
+    counts = {(row.stack, "cortex-m4", row.benchmark, -1): round(row.cycles / 1.5) for row in rows}
     layers = [layer for layer in plain.measured if layer.duration_ms]
-    counts |= {(STACK, layer.model, layer.index): round(layer.duration_ms * 120e3 / 1.5) for layer in layers}
+    counts |= {
+        (STACK, "cortex-m4", layer.model, layer.index): round(layer.duration_ms * 120e3 / 1.5) for layer in layers
+    }
     counted = read(synthetic, counts)
     points = [point for point in counted.calibrated() if "|A|" in point.name] + counted.by_layer(counted=True)
     assert len(points) > len(rows)
     assert max(abs(point.error) for point in points) < 0.02
     assert not counted.by_layer(counted=False)
+    cycles = counted.counted.cycles(rows[0], rows[1:])
+    assert cycles.value == pytest.approx(rows[0].cycles, rel=0.02)
+    assert cycles.low < rows[0].cycles < cycles.high
+    assert plain.counted.cycles(rows[0], rows[1:]) is None
     assert not plain.by_layer(counted=True)
 
 
@@ -119,7 +125,7 @@ def test_counted_estimates_do_not_see_what_is_asked(synthetic, tmp_path):
     for name in (LAYERS, LAYER_ENERGY):
         (tmp_path / name).write_bytes((synthetic / name).read_bytes())
     write_table(tmp_path / RESULTS, rows)
-    counts = {(STACK, model, -1): 1000 + index for index, model in enumerate(BENCHMARKS)}
+    counts = {(STACK, "cortex-m4", model, -1): 1000 + index for index, model in enumerate(BENCHMARKS)}
     name = f"v1|test|A|{STACK}|1.8 kws"
     estimates = [
         next(point.estimate for point in read(folder, counts).calibrated() if point.name == name)

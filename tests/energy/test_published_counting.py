@@ -64,7 +64,7 @@ def published(tmp_path_factory):
     kernels = {"CMSIS/NN/Source/ConvolutionFunctions/arm_convolve_wrapper_s8.c": KERNEL}
     results = Pin("results", commit(folder / "results", generated))
     cmsis = Pin("CMSIS_5", commit(folder / "CMSIS_5", kernels))
-    stack = Stack("some stack", "TVM", results, FOLDER, cmsis, ("-O2",), ("-std=c99",))
+    stack = Stack("some stack", "cortex-m4", "TVM", results, FOLDER, cmsis, ("-O2",), ("-std=c99",))
     return stack, {name: folder / name / ".git" for name in ("results", "CMSIS_5")}
 
 

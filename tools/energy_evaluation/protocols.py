@@ -110,7 +110,8 @@ class Evaluation:
         for row in self.asked:
             power = default_mw_per_mhz(row, self.asked)
             if power is not None:
-                cycles = self._cycles(row, whole_part)
+                elsewhere = [other for other in self.rows if not whole_part(other, row)]
+                cycles = self.counted.cycles(row, elsewhere) or self._cycles(row, whole_part)
                 points.append(_point(row, _product(cycles, power).scaled(1 / NJ_PER_UJ)))
         return points
 

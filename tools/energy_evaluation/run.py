@@ -72,7 +72,8 @@ class Measured:
 def measure(evaluation: Evaluation) -> list[Measured]:
     """Asks every question that the data can answer."""
     known = {f"{row.setup} {row.benchmark}" for row in evaluation.elsewhere}
-    calibrated = evaluation.calibrated()
+    counted = {f"{row.setup} {row.benchmark}" for row in evaluation.asked if evaluation.counted.of(row) is not None}
+    calibrated, uncalibrated = evaluation.calibrated(), evaluation.uncalibrated()
     asked = (
         (Bar("MACs alone", "one factor from the board's other models"), evaluation.by_macs()),
         (
@@ -93,7 +94,11 @@ def measure(evaluation: Evaluation) -> list[Measured]:
         ),
         (
             Bar("uncalibrated", "data sheet, and cycles of other parts", median=35, factor=2, covered=90),
-            evaluation.uncalibrated(),
+            uncalibrated,
+        ),
+        (
+            Bar("  code counted", "of these, where the code was counted", median=35, factor=2, covered=90),
+            [point for point in uncalibrated if point.name in counted],
         ),
         (
             Bar("layers", "from measured layers of the other models", median=10, p90=25),

@@ -1,4 +1,4 @@
-"""Builds the models of a published stack for the emulated Cortex-M4, with a program of ours around them."""
+"""Builds the models of a published stack for its emulated core, with a program of ours around them."""
 
 import dataclasses
 import re
@@ -13,7 +13,6 @@ from rct_tflite.firmware.toolchain import CORES, ENTRY, find_toolchain
 from rct_tflite.spec.target_file import find_target
 from tools.published_counting.stacks import CMSIS_INCLUDES, CMSIS_SOURCES, Stack, take_out
 
-CORE = "cortex-m4"
 ROOM = 2 * 1024 * 1024
 STACK_BYTES = 64 * 1024
 TEMPLATES = Path(__file__).parents[2] / "firmware_templates"
@@ -50,13 +49,13 @@ class Builder:
 
     def __init__(self, stack: Stack, clones: Mapping[str, Path], folder: Path) -> None:
         self._stack, self._folder = stack, folder
-        self._toolchain = find_toolchain(CORE, "gcc")
+        self._toolchain = find_toolchain(stack.core, "gcc")
         self._sources = folder / "sources"
         take_out(clones[stack.generated.repository], stack.generated, [stack.folder], self._sources)
         take_out(clones[stack.cmsis.repository], stack.cmsis, [CMSIS_SOURCES, *CMSIS_INCLUDES], self._sources)
         if stack.mended:
             self._mend(clones[stack.generated.repository])
-        room = find_target(CORE)
+        room = find_target(stack.core)
         memory = {name: dataclasses.replace(getattr(room, name), size=ROOM) for name in ("flash", "ram")}
         target = dataclasses.replace(room, stack_bytes=STACK_BYTES, **memory)
         render(TEMPLATES / "ports" / "cortex-m" / "link.ld.j2", folder / "link.ld", target=target)
@@ -102,7 +101,13 @@ class Builder:
         image = self._folder / f"{name}.elf"
         script = ("-T", str(self._folder / "link.ld"))
         self._run(
-            *(*CORES[CORE].gcc, *map(str, objects), "--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections"),
+            *(
+                *CORES[self._stack.core].gcc,
+                *map(str, objects),
+                "--specs=nano.specs",
+                "-nostartfiles",
+                "-Wl,--gc-sections",
+            ),
             *(f"-Wl,-e,{ENTRY}", *script, "-lm", "-o", str(image)),
         )
         return image
@@ -119,7 +124,14 @@ class Builder:
             language = self._stack.c_flags if source.suffix == ".c" else ("-fno-exceptions", "-fno-rtti")
             objects.append(folder / f"{index}.o")
             self._run(
-                *(*CORES[CORE].gcc, *OURS, *self._stack.flags, *language, *macros, *(f"-I{path}" for path in folders)),
+                *(
+                    *CORES[self._stack.core].gcc,
+                    *OURS,
+                    *self._stack.flags,
+                    *language,
+                    *macros,
+                    *(f"-I{path}" for path in folders),
+                ),
                 *("-c", str(source), "-o", str(objects[-1])),
             )
         return objects

@@ -1,4 +1,4 @@
-"""Counts the instructions of published inference stacks on the emulated Cortex-M4; writes one table.
+"""Counts the instructions of published inference stacks on emulated cores; writes one table.
 
 The generated C of the four models lies in the results of MLPerf Tiny v1.0 (OctoML) and v1.1 (Skymizer), with the
 commit of CMSIS-NN that was linked. It is compiled as the submissions say, run once on numbers that are always the same,
@@ -24,7 +24,7 @@ from rct_tflite.emulator.image import load_image  # noqa: E402
 from rct_tflite.errors import EmulatorError, RCTError  # noqa: E402
 from rct_tflite.spec.emulation import Mark  # noqa: E402
 from tools.energy_evaluation.counted import COUNTS  # noqa: E402
-from tools.published_counting.building import CORE, END, Builder, Built  # noqa: E402
+from tools.published_counting.building import END, Builder, Built  # noqa: E402
 from tools.published_counting.stacks import MODELS, STACKS, Stack, find_clones  # noqa: E402
 
 CHAINS = ("vww", "kws")
@@ -38,6 +38,7 @@ class Count:
     """Instructions of a layer, or of the whole model where `layer` is empty."""
 
     stack: str
+    core: str
     model: str
     layer: str
     instructions: int
@@ -53,18 +54,18 @@ def counts(stack: Stack, clones: Mapping[str, Path]) -> Iterator[Count]:
         compiler = " ".join((builder.compiler, *stack.flags))
         for model in MODELS:
             built = builder.build(model)
-            marks = _run(built)
-            yield Count(stack.name, model, "", _between(marks[0], marks[-1]), sources, compiler)
+            marks = _run(built, stack.core)
+            yield Count(stack.name, stack.core, model, "", _between(marks[0], marks[-1]), sources, compiler)
             for layer, instructions in enumerate(_convolutions(marks) if model in CHAINS else ()):
-                yield Count(stack.name, model, str(layer), instructions, sources, compiler)
+                yield Count(stack.name, stack.core, model, str(layer), instructions, sources, compiler)
 
 
-def _run(built: Built) -> list[Mark]:
+def _run(built: Built, core: str) -> list[Mark]:
     """Runs an image; returns the entries of its start, its steps, their kernels, and its end."""
     image = load_image(built.image)
     kept = {function.name for function in image.functions}
     marked = [name for name in dict.fromkeys((*built.steps, *CONVOLUTIONS)) if name in kept]
-    profile = find_emulator(CORE, image=built.image).profile(built.image, b"", marks=[built.start, *marked, END])
+    profile = find_emulator(core, image=built.image).profile(built.image, b"", marks=[built.start, *marked, END])
     marks = list(profile.marks)
     if profile.run.exit_code != 0 or [marks[0].name, marks[-1].name] != [built.start, END]:
         raise EmulatorError(

@@ -30,6 +30,7 @@ class Stack:
 
     Attributes:
         name: As in the table of results.
+        core: That its code was generated for.
         generator: Of the code: "TVM" or "ONNC".
         generated: Where the generated code of its models lies.
         folder: Of the models, in there.
@@ -40,6 +41,7 @@ class Stack:
     """
 
     name: str
+    core: str
     generator: str
     generated: Pin
     folder: str
@@ -62,6 +64,7 @@ bytes an instruction would take less than a third of a cycle."""
 STACKS = (
     Stack(
         name="microTVM + CMSIS-NN",
+        core="cortex-m4",
         generator="TVM",
         generated=_OCTOML,
         folder="closed/OctoML/code/microtvm_cmsis_nn/NUCLEO_L4R5ZI",
@@ -70,7 +73,18 @@ STACKS = (
         c_flags=_ZEPHYR_C_FLAGS,
     ),
     Stack(
+        name="microTVM + CMSIS-NN",
+        core="cortex-m33",
+        generator="TVM",
+        generated=_OCTOML,
+        folder="closed/OctoML/code/microtvm_cmsis_nn/NRF5340DK",
+        cmsis=_CMSIS_2022,
+        flags=_ZEPHYR_FLAGS,
+        c_flags=_ZEPHYR_C_FLAGS,
+    ),
+    Stack(
         name="microTVM native",
+        core="cortex-m4",
         generator="TVM",
         generated=_OCTOML,
         folder="closed/OctoML/code/microtvm_native/NUCLEO_L4R5ZI",
@@ -80,6 +94,7 @@ STACKS = (
     ),
     Stack(
         name="ONNC + CMSIS-NN (zephyr)",
+        core="cortex-m4",
         generator="ONNC",
         generated=_SKYMIZER,
         folder="closed/Skymizer/code/NUCLEO_L4R5ZI-zephyr",
@@ -90,6 +105,7 @@ STACKS = (
     ),
     Stack(
         name="ONNC + CMSIS-NN (mbed)",
+        core="cortex-m4",
         generator="ONNC",
         generated=_SKYMIZER,
         folder="closed/Skymizer/code/NUCLEO_L4R5ZI-mbed_os",
