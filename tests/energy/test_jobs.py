@@ -112,6 +112,17 @@ def test_supply_and_clock(target):
     assert slow.active_mw_per_mhz.high == pytest.approx(2 * target.active_mw_per_mhz.high)
 
 
+@pytest.mark.parametrize(("clock", "waits"), [(120, 5), (101, 5), (100, 4), (24, 1), (20, 0)])
+def test_a_slower_clock_may_save_waiting(clock, waits):
+    target = find_target("stm32l4r5")
+    slow = at_operating_point(target, clock, None)
+    assert slow.cycles_per_instruction.value == target.cycles_per_instruction.value
+    least = 1 - 0.19 * (5 - waits) / 5
+    assert slow.cycles_per_instruction.low == pytest.approx(least * target.cycles_per_instruction.low)
+    assert dict(slow.op_cpi)["mac"].low == pytest.approx(least * dict(target.op_cpi)["mac"].low)
+    assert dict(slow.op_cpi)["mac"].high == dict(target.op_cpi)["mac"].high
+
+
 @pytest.mark.parametrize(("clock", "voltage", "message"), [(101, None, "at most 100 MHz"), (0, None, "above 0")])
 def test_impossible_clocks(target, clock, voltage, message):
     with pytest.raises(TargetError, match=message):

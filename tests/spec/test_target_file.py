@@ -200,6 +200,13 @@ def test_impossible_parts_are_refused(tmp_path, old, new, message):
         part(tmp_path, text)
 
 
+def test_bytes_of_a_read_need_what_it_waits(tmp_path):
+    waits = tuple(f"[flash.{name}]" for name in ("wait_states", "cache_bytes", "zero_wait_mhz"))
+    entries = (entry for entry in re.split(r"(?m)^(?=\[)", PART) if not entry.startswith(waits))
+    with pytest.raises(TargetError, match="flash.wait_states is missing. Expected it with flash.read_bytes"):
+        part(tmp_path, "".join(entries) + REGIONS)
+
+
 @pytest.mark.parametrize("name", list_targets())
 def test_every_shipped_number_has_an_interval_and_a_source(name):
     file = read_target_file(TARGETS_FOLDER / f"{name}.toml")
