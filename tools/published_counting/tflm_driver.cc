@@ -1,4 +1,5 @@
-/* Runs a model once in TFLite-Micro, on numbers that are always the same. MODEL is the array that holds it. */
+/* Runs a model once in TFLite-Micro, on numbers that are always the same. MODEL is the array that holds it.
+ */
 #include "rct_port.h"
 
 #include "tensorflow/lite/micro/micro_error_reporter.h"
