@@ -39,7 +39,7 @@ BOARDS = (
     ("B", "STM32U575", "Cortex-M33", 160, 1.8, 0.16, 0.8),
     ("C", "STM32H7A3", "Cortex-M7", 280, 3.0, 0.5, 0.5),
 )
-STACKS = (("TFLM 2.3.1 + CMSIS-NN (mbed)", 1.0), ("X-CUBE-AI 8.0.0", 0.5))
+STACKS = (("TFLM 2.4.0 + CMSIS-NN (mbed)", 1.0), ("X-CUBE-AI 8.0.0", 0.5))
 """(stack, cycles against the cost items)"""
 
 

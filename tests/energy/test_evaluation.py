@@ -20,10 +20,11 @@ REACHED = {
     "  stack known": (5, 12, 20, 90),
     "uncalibrated": (35, 50, 75, 90),
     "layers": (10, 25, 28, 90),
-    "  all layers": (10, 25, 28, 90),
 }
 """Limits in percent that the estimate keeps: median, p90, worst, covered. Those of the published data, rounded up;
 the synthetic tables have fewer boards, and keep them too."""
+COUNTED = {"  code counted": (10, 20, 23, 90), "layers counted": (10, 25, 36, 90)}
+"""Likewise, of the published data alone: nothing synthetic was counted."""
 
 
 def read(folder, counted=None):
@@ -61,7 +62,8 @@ def test_the_estimate_keeps_its_limits(published_figures):
     found = published_figures
     assert set(REACHED) <= set(found)
     assert found["uncalibrated"]["factor"] <= 2
-    for name, (median, p90, worst, covered) in REACHED.items():
+    counted = COUNTED if (DATA / RESULTS).is_file() else {}
+    for name, (median, p90, worst, covered) in (REACHED | counted).items():
         got = found[name]
         assert got["median"] <= median, name
         assert got["p90"] <= p90, name
@@ -106,15 +108,14 @@ def test_counted_instructions_foretell_energy(synthetic):
         (STACK, "cortex-m4", layer.model, layer.index): round(layer.duration_ms * 120e3 / 1.5) for layer in layers
     }
     counted = read(synthetic, counts)
-    points = [point for point in counted.calibrated() if "|A|" in point.name] + counted.by_layer(counted=True)
+    points = [point for point in counted.calibrated() if "|A|" in point.name] + counted.by_counted_layer()
     assert len(points) > len(rows)
     assert max(abs(point.error) for point in points) < 0.02
-    assert not counted.by_layer(counted=False)
     cycles = counted.counted.cycles(rows[0], rows[1:])
     assert cycles.value == pytest.approx(rows[0].cycles, rel=0.02)
     assert cycles.low < rows[0].cycles < cycles.high
     assert plain.counted.cycles(rows[0], rows[1:]) is None
-    assert not plain.by_layer(counted=True)
+    assert not plain.by_counted_layer()
 
 
 def test_counted_estimates_do_not_see_what_is_asked(synthetic, tmp_path):

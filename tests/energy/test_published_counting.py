@@ -87,7 +87,7 @@ def test_a_clone_without_the_commit_is_refused(published, tmp_path):
 
 def test_missing_clones_are_named(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
-    assert "git clone https://github.com/mlcommons/tiny_results_v1.0" in capsys.readouterr().err
+    assert "git clone https://github.com/mlcommons/tiny_results_v0.5" in capsys.readouterr().err
     for name in repositories():
         (tmp_path / name).mkdir()
         (tmp_path / name / "HEAD").touch()  # a bare clone

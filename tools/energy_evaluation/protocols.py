@@ -1,7 +1,7 @@
 """The questions that the published data can answer, each put without the answer among what is fitted."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,19 +115,26 @@ class Evaluation:
                 points.append(_point(row, _product(cycles, power).scaled(1 / NJ_PER_UJ)))
         return points
 
-    def by_layer(self, *, counted: bool) -> list[Point]:
-        """Layers above a twentieth of their model.
+    def by_layer(self) -> list[Point]:
+        """Layers above a twentieth of their model, from the measured layers of the other models."""
+        points = []
+        for number, layer in self._large_layers:
+            others = self._other_layers(layer.part, layer.kernels, layer.model)
+            if others:
+                cost = predict(self._fitted(self._row(layer), others), shapes.items_of(layer), shapes.FORM_ERROR)
+                points.append(_layer_point(number, layer, cost.scaled(1 / NJ_PER_UJ)))
+        return points
 
-        Args:
-            counted: Whether to ask for those that were counted, from the instructions and the stack's totals of the
-                other models; else for the others, from the measured layers of the other models.
-        """
-        return [
-            Point(f"{layer.kernels} {layer.model} {number}", layer.energy_uj, self._layer_energy(layer))
-            for number, layer in enumerate(self.measured)
-            if layer.energy_uj > LARGE_LAYER * self._measured_total(layer)
-            and (self.counted.of(self._row(layer), layer.index) is not None) == counted
-        ]
+    def by_counted_layer(self) -> list[Point]:
+        """Layers above a twentieth of their model, from their instructions and the stack's totals of other models."""
+        points = []
+        for number, layer in self._large_layers:
+            row = self._row(layer)
+            instructions = self.counted.of(row, layer.index)
+            if instructions is not None:
+                cost = self._nj_per_instruction(row, model_on_part)
+                points.append(_layer_point(number, layer, energy_uj(instructions, cost)))
+        return points
 
     def _macs(self, row: Row) -> float:
         return float(sum(layer.macs for layer in self.shapes if layer.model == row.benchmark))
@@ -196,21 +203,25 @@ class Evaluation:
         errors = [shapes.border_error(layer) for layer in layers] + [MODEL_ERROR] * len(totals)
         return Measurements(np.array(counts), NJ_PER_UJ * np.array(costs), np.array(errors))
 
-    def _measured_total(self, layer: Layer) -> float:
-        return sum(m.energy_uj for m in self.measured if (m.kernels, m.model) == (layer.kernels, layer.model))
+    @cached_property
+    def _large_layers(self) -> list[tuple[int, Layer]]:
+        totals: dict[tuple[str, str], float] = defaultdict(float)
+        for layer in self.measured:
+            totals[layer.kernels, layer.model] += layer.energy_uj
+        return [
+            (number, layer)
+            for number, layer in enumerate(self.measured)
+            if layer.energy_uj > LARGE_LAYER * totals[layer.kernels, layer.model]
+        ]
 
     def _row(self, layer: Layer) -> Row:
         """Returns the run that a measured layer belongs to."""
         run = (layer.part, layer.kernels, layer.model)
         return next(r for r in self.asked if (r.part, r.kernels, r.benchmark) == run)
 
-    def _layer_energy(self, layer: Layer) -> Interval:
-        row = self._row(layer)
-        instructions = self.counted.of(row, layer.index)
-        if instructions is not None:
-            return energy_uj(instructions, self._nj_per_instruction(row, model_on_part))
-        known = self._fitted(row, self._other_layers(layer.part, layer.kernels, layer.model))
-        return predict(known, shapes.items_of(layer), shapes.FORM_ERROR).scaled(1 / NJ_PER_UJ)
+
+def _layer_point(number: int, layer: Layer, estimate: Interval) -> Point:
+    return Point(f"{layer.kernels} {layer.model} {number}", layer.energy_uj, estimate)
 
 
 def _point(row: Row, estimate: Interval) -> Point:

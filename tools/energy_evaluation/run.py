@@ -100,20 +100,13 @@ def measure(evaluation: Evaluation) -> list[Measured]:
             Bar("  code counted", "of these, where the code was counted", median=35, factor=2, covered=90),
             [point for point in uncalibrated if point.name in counted],
         ),
+        (Bar("layers", "from measured layers of the other models", median=10, p90=25), evaluation.by_layer()),
         (
-            Bar("layers", "from measured layers of the other models", median=10, p90=25),
-            evaluation.by_layer(counted=False),
-        ),
-        (
-            Bar("  counted", "from counted instructions and the stack's totals of other models", median=10, p90=25),
-            evaluation.by_layer(counted=True),
+            Bar("layers counted", "from instructions and the stack's totals of other models", median=10, p90=25),
+            evaluation.by_counted_layer(),
         ),
     )
-    results = [Measured(bar, tuple(points)) for bar, points in asked if points]
-    both = [p for result in results if result.bar.name in ("layers", "  counted") for p in result.points]
-    if both:
-        results.append(Measured(Bar("  all layers", "both together", median=10, p90=25), tuple(both)))
-    return results
+    return [Measured(bar, tuple(points)) for bar, points in asked if points]
 
 
 def table(results: list[Measured]) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rct_tflite.errors import ToolchainError
 from rct_tflite.firmware.project import render
 from rct_tflite.firmware.toolchain import CORES, ENTRY, find_toolchain
 from rct_tflite.spec.target_file import find_target
+from tools.published_counting import tflm
 from tools.published_counting.stacks import CMSIS_INCLUDES, CMSIS_SOURCES, Stack, take_out
 
 ROOM = 2 * 1024 * 1024
@@ -26,7 +27,12 @@ KERNELS = (
 """Folders of CMSIS-NN that the submissions compile, without "Functions"."""
 # Alike functions stay apart, so that each call is entered where it is marked.
 OURS = ("-w", "-g0", "-ffunction-sections", "-fdata-sections", "-fno-ipa-icf")
+CXX_FLAGS = ("-std=gnu++14", "-fno-exceptions", "-fno-rtti")
 END = "counted_end"
+CHAINS = ("vww", "kws")
+"""Models without branches: the n-th kernel of TVM's code is the n-th layer, up to the op that has none."""
+CONVOLUTIONS = ("arm_convolve_wrapper_s8", "arm_depthwise_conv_wrapper_s8")
+"""Kernels that CMSIS-NN chooses a kernel by: a step of TVM's code that enters one is a layer of convolution."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,14 @@ class Built:
     Attributes:
         image: Its file.
         start: The function that runs the model.
-        steps: What that calls, in order; only of TVM's code.
+        steps: Functions that a layer each begins with; none if no layer is told apart.
+        kernels: Of which a step must enter one to be a layer; none if each step is.
     """
 
     image: Path
     start: str
-    steps: tuple[str, ...]
+    steps: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
 
 class Builder:
@@ -51,15 +59,15 @@ class Builder:
         self._stack, self._folder = stack, folder
         self._toolchain = find_toolchain(stack.core, "gcc")
         self._sources = folder / "sources"
-        take_out(clones[stack.generated.repository], stack.generated, [stack.folder], self._sources)
         take_out(clones[stack.cmsis.repository], stack.cmsis, [CMSIS_SOURCES, *CMSIS_INCLUDES], self._sources)
-        if stack.mended:
-            self._mend(clones[stack.generated.repository])
+        self._includes = [self._sources / include for include in CMSIS_INCLUDES]
+        self._macros: tuple[str, ...] = ()
         room = find_target(stack.core)
         memory = {name: dataclasses.replace(getattr(room, name), size=ROOM) for name in ("flash", "ram")}
         target = dataclasses.replace(room, stack_bytes=STACK_BYTES, **memory)
         render(TEMPLATES / "ports" / "cortex-m" / "link.ld.j2", folder / "link.ld", target=target)
-        self._kernels = self._compile("kernels", self._kernel_sources(), (), ())
+        runtime = list(self._take_out_interpreter(clones) if stack.runtime else self._take_out_code(clones))
+        self._common = self._compile("common", [*self._kernel_sources(), *runtime])
 
     @property
     def compiler(self) -> str:
@@ -68,7 +76,31 @@ class Builder:
 
     def build(self, model: str) -> Built:
         """Builds a model."""
-        return self._tvm(model) if self._stack.generator == "TVM" else self._onnc(model)
+        build = {"TVM": self._tvm, "ONNC": self._onnc, "TFLM": self._tflm}[self._stack.generator]
+        return build(model)
+
+    def _take_out_code(self, clones: Mapping[str, Path]) -> Iterator[Path]:
+        stack, clone = self._stack, clones[self._stack.generated.repository]
+        take_out(clone, stack.generated, [stack.folder], self._sources)
+        if stack.mended:
+            path = f"{stack.folder.rpartition('/')[0]}/{stack.mended}.fixed"
+            take_out(clone, stack.generated, [path], self._sources)
+            kernel = self._sources / CMSIS_SOURCES / "ConvolutionFunctions" / f"{stack.mended}.c"
+            kernel.write_bytes((self._sources / path).read_bytes())
+        yield from ()
+
+    def _take_out_interpreter(self, clones: Mapping[str, Path]) -> Iterator[Path]:
+        stack = self._stack
+        assert stack.runtime is not None
+        models = [f"{stack.folder}/{folder}/{file}" for folder, file, _ in tflm.MODELS.values()]
+        names = [f"{model}.{suffix}" for model in models for suffix in ("cc", "h")]
+        take_out(clones[stack.generated.repository], stack.generated, names, self._sources)
+        clone = clones[stack.runtime.repository]
+        take_out(clone, stack.runtime, tflm.RUNTIME, self._sources, without=tflm.NOT_COMPILED)
+        (self._sources / "cmsis").symlink_to(".")  # its code includes "cmsis/CMSIS/..."
+        self._includes += [self._sources / include for include in tflm.INCLUDES]
+        self._macros = tflm.MACROS
+        yield from tflm.sources(self._sources)
 
     def _tvm(self, model: str) -> Built:
         model_folder = self._sources / self._stack.folder / model
@@ -77,69 +109,55 @@ class Builder:
         macros = (f"-DFLOAT_INPUT={int(model in FLOAT_INPUTS)}",)
         image = self._link(model, [*sources, DRIVERS / "tvm_driver.c"], includes, macros)
         text = "".join(source.read_text(encoding="utf-8") for source in sources)
-        return Built(image, "tvmgen_default_run", tuple(re.findall(r"^  if \((tvmgen_default_\w+)\(", text, re.M)))
+        steps = re.findall(r"^  if \((tvmgen_default_\w+)\(", text, re.M) if model in CHAINS else []
+        return Built(image, "tvmgen_default_run", tuple(dict.fromkeys(steps)), CONVOLUTIONS)
 
     def _onnc(self, model: str) -> Built:
         model_folder = self._sources / self._stack.folder / model / f"{model}01_code"
         (model_folder / "onnc_runtime.h").touch()  # as the submission's build does
         sources = [*sorted(model_folder.glob("*.cpp")), DRIVERS / "onnc_driver.c"]
-        return Built(self._link(model, sources, [model_folder], ()), "onnc_main", ())
+        return Built(self._link(model, sources, [model_folder]), "onnc_main")
 
-    def _mend(self, clone: Path) -> None:
-        path = f"{self._stack.folder.rpartition('/')[0]}/{self._stack.mended}.fixed"
-        take_out(clone, self._stack.generated, [path], self._sources)
-        kernel = self._sources / CMSIS_SOURCES / "ConvolutionFunctions" / f"{self._stack.mended}.c"
-        kernel.write_bytes((self._sources / path).read_bytes())
+    def _tflm(self, model: str) -> Built:
+        folder, file, array = tflm.MODELS[model]
+        includes = [self._sources / self._stack.folder / folder]
+        sources = [includes[0] / f"{file}.cc", DRIVERS / "tflm_driver.cc"]
+        return Built(self._link(model, sources, includes, (f"-DMODEL={array}",)), tflm.INVOKE, tflm.STEPS)
 
     def _kernel_sources(self) -> list[Path]:
         folders = [self._sources / CMSIS_SOURCES / f"{name}Functions" for name in KERNELS]
         port = [TEMPLATES / "ports/cortex-m" / name for name in ("startup.c", "semihosting.c")]
         return [*(source for folder in folders for source in sorted(folder.glob("*.c"))), *port]
 
-    def _link(self, name: str, sources: Sequence[Path], includes: Sequence[Path], macros: tuple[str, ...]) -> Path:
-        objects = [*self._compile(name, sources, includes, macros), *self._kernels]
+    def _link(self, name: str, sources: Sequence[Path], includes: Sequence[Path], macros: tuple[str, ...] = ()) -> Path:
+        objects = [*self._compile(name, sources, includes, macros), *self._common]
         image = self._folder / f"{name}.elf"
+        flags = ("--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{ENTRY}")
         script = ("-T", str(self._folder / "link.ld"))
-        self._run(
-            *(
-                *CORES[self._stack.core].gcc,
-                *map(str, objects),
-                "--specs=nano.specs",
-                "-nostartfiles",
-                "-Wl,--gc-sections",
-            ),
-            *(f"-Wl,-e,{ENTRY}", *script, "-lm", "-o", str(image)),
-        )
+        self._run(*map(str, objects), *flags, *script, "-lm", "-o", str(image))
         return image
 
     def _compile(
-        self, name: str, sources: Sequence[Path], includes: Sequence[Path], macros: tuple[str, ...]
+        self, name: str, sources: Sequence[Path], includes: Sequence[Path] = (), macros: tuple[str, ...] = ()
     ) -> list[Path]:
         folder = self._folder / name
         folder.mkdir()
         ports = (TEMPLATES / "app", TEMPLATES / "ports" / "cortex-m")
-        folders = [*includes, *(self._sources / include for include in CMSIS_INCLUDES), *ports]
+        flags = [*OURS, *self._stack.flags, *self._macros, *macros]
+        flags += [f"-I{path}" for path in (*includes, *self._includes, *ports)]
         objects = []
         for index, source in enumerate(sources):
-            language = self._stack.c_flags if source.suffix == ".c" else ("-fno-exceptions", "-fno-rtti")
+            language = self._stack.c_flags if source.suffix == ".c" else CXX_FLAGS
             objects.append(folder / f"{index}.o")
-            self._run(
-                *(
-                    *CORES[self._stack.core].gcc,
-                    *OURS,
-                    *self._stack.flags,
-                    *language,
-                    *macros,
-                    *(f"-I{path}" for path in folders),
-                ),
-                *("-c", str(source), "-o", str(objects[-1])),
-            )
+            self._run(*flags, *language, "-c", str(source), "-o", str(objects[-1]))
         return objects
 
     def _run(self, *arguments: str) -> None:
-        done = subprocess.run([*self._toolchain.command, *arguments], capture_output=True, text=True, check=False)
+        command = [*self._toolchain.command, *CORES[self._stack.core].gcc, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ToolchainError(
                 f"{self.compiler} refused code of {self._stack.name}. Expected it to compile, as C and as C++. "
-                f"Received:\n{done.stderr.strip()[:2000]}\nInstall gcc-arm-none-eabi with C++ and newlib."
+                f"Received:\n{done.stderr.strip()[:2000]}\nInstall gcc-arm-none-eabi, libnewlib-arm-none-eabi and "
+                "libstdc++-arm-none-eabi-newlib."
             )

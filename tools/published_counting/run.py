@@ -1,10 +1,12 @@
 """Counts the instructions of published inference stacks on emulated cores; writes one table.
 
-The generated C of the four models lies in the results of MLPerf Tiny v1.0 (OctoML) and v1.1 (Skymizer), with the
-commit of CMSIS-NN that was linked. It is compiled as the submissions say, run once on numbers that are always the same,
-and counted from the call of the model to its return. Nothing of the sources is kept but the counts.
+The generated C of the four models lies in the results of MLPerf Tiny v1.0 (OctoML) and v1.1 (Skymizer), the models of
+the reference in those of v0.5, and all tell which CMSIS-NN was linked. They are compiled as the submissions say, run
+once on numbers that are always the same, and counted from the call of the model to its return. Nothing of the sources
+is kept but the counts.
 
-./tools/count_published FOLDER    which holds git clones of tiny_results_v1.0, tiny_results_v1.1 and CMSIS_5
+./tools/count_published FOLDER    which holds git clones of tiny_results_v0.5, v1.0 and v1.1, tensorflow_mbed_test
+                                  and CMSIS_5
 """
 
 import argparse
@@ -27,44 +29,38 @@ from tools.energy_evaluation.counted import COUNTS  # noqa: E402
 from tools.published_counting.building import END, Builder, Built  # noqa: E402
 from tools.published_counting.stacks import MODELS, STACKS, Stack, find_clones  # noqa: E402
 
-CHAINS = ("vww", "kws")
-"""Models without branches: the n-th kernel is the n-th layer, up to the op that has none."""
-CONVOLUTIONS = ("arm_convolve_wrapper_s8", "arm_depthwise_conv_wrapper_s8")
-"""Kernels that CMSIS-NN chooses a kernel by: a step that enters one is a layer of convolution."""
-
 
 @dataclass(frozen=True)
 class Count:
-    """Instructions of a layer, or of the whole model where `layer` is empty."""
+    """Instructions of a layer, or of the whole model where `layer` is empty; that tells what was compiled, and how."""
 
     stack: str
     core: str
     model: str
     layer: str
     instructions: int
-    sources: str
-    compiler: str
+    sources: str = ""
+    compiler: str = ""
 
 
 def counts(stack: Stack, clones: Mapping[str, Path]) -> Iterator[Count]:
     """Builds and runs the models of a stack."""
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(stack, clones, Path(folder))
-        sources = f"{stack.generated}, {stack.cmsis}"
+        sources = ", ".join(map(str, stack.pins))
         compiler = " ".join((builder.compiler, *stack.flags))
         for model in MODELS:
             built = builder.build(model)
             marks = _run(built, stack.core)
             yield Count(stack.name, stack.core, model, "", _between(marks[0], marks[-1]), sources, compiler)
-            for layer, instructions in enumerate(_convolutions(marks) if model in CHAINS else ()):
-                yield Count(stack.name, stack.core, model, str(layer), instructions, sources, compiler)
+            for layer, instructions in enumerate(_layers(marks, built)):
+                yield Count(stack.name, stack.core, model, str(layer), instructions)
 
 
 def _run(built: Built, core: str) -> list[Mark]:
     """Runs an image; returns the entries of its start, its steps, their kernels, and its end."""
-    image = load_image(built.image)
-    kept = {function.name for function in image.functions}
-    marked = [name for name in dict.fromkeys((*built.steps, *CONVOLUTIONS)) if name in kept]
+    kept = {function.name for function in load_image(built.image).functions}
+    marked = [name for name in (*built.steps, *built.kernels) if name in kept]
     profile = find_emulator(core, image=built.image).profile(built.image, b"", marks=[built.start, *marked, END])
     marks = list(profile.marks)
     if profile.run.exit_code != 0 or [marks[0].name, marks[-1].name] != [built.start, END]:
@@ -75,12 +71,12 @@ def _run(built: Built, core: str) -> list[Mark]:
     return marks
 
 
-def _convolutions(marks: list[Mark]) -> Iterator[int]:
-    """Yields the instructions of each step that is a convolution; a step lasts until the next one."""
-    steps = [mark for mark in marks if mark.name not in CONVOLUTIONS]
-    entered = [mark.instructions for mark in marks if mark.name in CONVOLUTIONS]
+def _layers(marks: list[Mark], built: Built) -> Iterator[int]:
+    """Yields the instructions of each step that is a layer; a step lasts until the next one."""
+    steps = [mark for mark in marks if mark.name in (*built.steps, END)]
+    entered = [mark.instructions for mark in marks if mark.name in built.kernels]
     for step, following in itertools.pairwise(steps):
-        if any(step.instructions < inside < following.instructions for inside in entered):
+        if not built.kernels or any(step.instructions < inside < following.instructions for inside in entered):
             yield _between(step, following)
 
 

@@ -9,6 +9,8 @@ from rct_tflite.errors import DataError
 
 MODELS = ("vww", "ic", "kws", "ad")
 CMSIS = "CMSIS_5"
+OWNERS = {CMSIS: "ARM-software", "tensorflow_mbed_test": "MarkoSagadin"}
+"""On GitHub; mlcommons of the others."""
 CMSIS_INCLUDES = ("CMSIS/NN/Include", "CMSIS/Core/Include", "CMSIS/DSP/Include")
 CMSIS_SOURCES = "CMSIS/NN/Source"
 
@@ -31,13 +33,14 @@ class Stack:
     Attributes:
         name: As in the table of results.
         core: That its code was generated for.
-        generator: Of the code: "TVM" or "ONNC".
-        generated: Where the generated code of its models lies.
+        generator: Of the code, "TVM" or "ONNC"; "TFLM" if an interpreter runs the models.
+        generated: Where the generated code of its models lies, or the models.
         folder: Of the models, in there.
         cmsis: The kernels that it was built with; its code includes their headers where it calls none, too.
         flags: Of C and C++, as its build files have them.
         c_flags: Of C.
         mended: A file of the submission, beside `folder`, that takes the place of one in `cmsis`; empty for none.
+        runtime: Where the interpreter lies; None for generated code.
     """
 
     name: str
@@ -49,19 +52,42 @@ class Stack:
     flags: tuple[str, ...]
     c_flags: tuple[str, ...]
     mended: str = ""
+    runtime: Pin | None = None
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """All that it is built from."""
+        return (self.generated, self.cmsis) if self.runtime is None else (self.generated, self.runtime, self.cmsis)
 
 
 _OCTOML = Pin("tiny_results_v1.0", "c7761cf84076d601c4a0ed2ecc51e77d40696ed2")
 _SKYMIZER = Pin("tiny_results_v1.1", "c32ef94d19429ef1d318e9c7a60002a4bd70e11b")
+_REFERENCE = Pin("tiny_results_v0.5", "d75aef63526dcbb30632f0529411f0219ed1003e")
+_TFLM = Pin("tensorflow_mbed_test", "0485922a39f894bf50840289dc4729f2df61ea45")
+_CMSIS_2020 = Pin(CMSIS, "1150e71e07c79b538efd842aba5b210a31827ae5")
 _CMSIS_2022 = Pin(CMSIS, "51263182d16c92649a48144ba56c0945f9fce60e")
 _CMSIS_2021 = Pin(CMSIS, "b9667965e0c41d7ee0c63983beccc9b8cd6b0f7f")
 _MENDED = "arm_convolve_HWC_q7_fast_nonsquare"
 
+_MBED_FLAGS = ("-fomit-frame-pointer", "-fno-delete-null-pointer-checks", "-funsigned-char")
 _ZEPHYR_FLAGS, _ZEPHYR_C_FLAGS = ("-O2",), ("-std=c99",)
 """CONFIG_SPEED_OPTIMIZATIONS. That memcpy() is expanded in place is known from the times: with a call for each four
 bytes an instruction would take less than a third of a cycle."""
 
 STACKS = (
+    Stack(
+        # The submission tells how TensorFlow 2.3.1 is exported for mbed, not the outcome: this is another's export of
+        # 2.3.0. The commit of CMSIS-NN is the one that 2.3.1 loads (notes of NXP's eIQ 2.3.1).
+        name="TFLM 2.3.1 + CMSIS-NN (mbed)",
+        core="cortex-m4",
+        generator="TFLM",
+        generated=_REFERENCE,
+        folder="closed/reference/code",
+        cmsis=_CMSIS_2020,
+        flags=("-Os", *_MBED_FLAGS),  # mbed's usual profile
+        c_flags=("-std=gnu11",),
+        runtime=_TFLM,
+    ),
     Stack(
         name="microTVM + CMSIS-NN",
         core="cortex-m4",
@@ -110,7 +136,7 @@ STACKS = (
         generated=_SKYMIZER,
         folder="closed/Skymizer/code/NUCLEO_L4R5ZI-mbed_os",
         cmsis=_CMSIS_2021,
-        flags=("-O3", "-fomit-frame-pointer", "-fno-delete-null-pointer-checks", "-funsigned-char"),  # release.json
+        flags=("-O3", *_MBED_FLAGS),  # release.json
         c_flags=("-std=gnu11",),
         mended=_MENDED,
     ),
@@ -119,30 +145,30 @@ STACKS = (
 
 def repositories() -> tuple[str, ...]:
     """Returns the repositories that all stacks together need."""
-    pins = [pin for stack in STACKS for pin in (stack.generated, stack.cmsis)]
-    return tuple(dict.fromkeys(pin.repository for pin in pins))
+    return tuple(dict.fromkeys(pin.repository for stack in STACKS for pin in stack.pins))
 
 
 def find_clones(folder: Path) -> dict[str, Path]:
-    """Returns the git folder of each repository: `NAME`, `NAME/.git`, or what ends in `NAME/repo`.
+    """Returns the git folder of each repository: `NAME/.git`, `NAME`, or what ends in `NAME/repo`.
 
     Raises:
         DataError: If one is missing.
     """
     clones = {}
     for name in repositories():
-        candidates = [folder / name / ".git", folder / name, *sorted(folder.glob(f"*{name}/repo"))]
+        mirrored = [path for pattern in ("repo", "repo/.git") for path in sorted(folder.glob(f"*{name}/{pattern}"))]
+        candidates = [folder / name / ".git", folder / name, *mirrored]
         found = next((candidate for candidate in candidates if (candidate / "HEAD").exists()), None)
         if found is None:
             raise DataError(
                 f"A clone is missing. Expected {folder / name}. Received: nothing there. git clone "
-                f"https://github.com/{'ARM-software' if name == CMSIS else 'mlcommons'}/{name} into that folder."
+                f"https://github.com/{OWNERS.get(name, 'mlcommons')}/{name} into that folder."
             )
         clones[name] = found
     return clones
 
 
-def take_out(clone: Path, pin: Pin, paths: Sequence[str], destination: Path) -> None:
+def take_out(clone: Path, pin: Pin, paths: Sequence[str], destination: Path, without: Sequence[str] = ()) -> None:
     """Writes the files of some folders of a commit.
 
     Args:
@@ -150,12 +176,14 @@ def take_out(clone: Path, pin: Pin, paths: Sequence[str], destination: Path) -> 
         pin: The commit.
         paths: Folders or files in the repository; those that the commit lacks are passed over.
         destination: Where they go, under their paths in the repository.
+        without: Names of folders to pass over.
 
     Raises:
         DataError: If the clone lacks the commit, or none of the paths is in there.
     """
     listed = _git(clone, pin, "ls-tree", "-r", "-z", pin.commit, "--", *paths).split(b"\0")
-    names = [entry.partition(b"\t")[2].decode() for entry in listed if entry]
+    found = [entry.partition(b"\t")[2].decode() for entry in listed if entry]
+    names = [name for name in found if not set(without) & set(name.split("/"))]
     if not names:
         raise DataError(f"{pin} has no {', '.join(paths)}. Expected files. Received: none. Is {clone} its clone?")
     for name, content in zip(names, _contents(clone, pin, names), strict=True):
