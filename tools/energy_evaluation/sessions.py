@@ -24,8 +24,8 @@ def macs_run(row: Row, macs: float) -> float:
         row: One model on one board.
         macs: Of the model.
     """
-    version = re.search(r"X-CUBE-AI (\d+)\.(\d+)", row.kernels)
-    drops = version is not None and (int(version[1]), int(version[2])) >= DROPS_ZERO_CHANNELS
+    version = re.search(r"X-CUBE-AI (\d+)(?:\.(\d+))?", row.kernels)
+    drops = version is not None and (int(version[1]), int(version[2] or 0)) >= DROPS_ZERO_CHANNELS
     return macs * VWW_REPORTED if drops and row.benchmark == "vww" else macs
 
 
