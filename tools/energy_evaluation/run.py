@@ -175,12 +175,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, default=DATA, metavar="FOLDER", help=f"{RESULTS}, {LAYERS}, {LAYER_ENERGY}"
     )
-    parser.add_argument("--results", type=Path, metavar="CSV", help=f"another file with the columns of {RESULTS}")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="CSV",
+        nargs="+",
+        help=f"other files with the columns of {RESULTS}, as one table",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every point")
     options = parser.parse_args(arguments)
     try:
         evaluation = Evaluation(
-            rows=tuple(read_results(options.results or options.data / RESULTS)),
+            rows=tuple(read_results(*(options.results or [options.data / RESULTS]))),
             shapes=tuple(read_layers(options.data / LAYERS)),
             measured=tuple(read_layers(options.data / LAYER_ENERGY)),
             counted=read_counts(),

@@ -8,9 +8,9 @@ from tools.energy_evaluation.table import Layer, Row
 
 VWW_REPORTED = 4_646_932 / 7_494_744
 """Multiply-accumulates of `vww` that X-CUBE-AI still counts, over those of before. The project files of the
-submissions hold its own count (`ModelMacc` in the .ioc files): the second in 7.1 to 8.0, the first from 8.1 on, with
-`copyWeightToRam=false` in all. The published .tflite file has output channels whose weights are all zero, half of its
-multiply-accumulates behind them."""
+submissions hold its own count (`ModelMacc` in the .ioc files): the second in 7.1 to 8.0, the first from 8.1 on, and
+`copyWeightToRam=false` wherever they tell it. The published .tflite file has output channels whose weights are all
+zero, half of its multiply-accumulates behind them."""
 DROPS_ZERO_CHANNELS = (8, 1)
 """First version of X-CUBE-AI that counts fewer."""
 ONE_BANK = 2

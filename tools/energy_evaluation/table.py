@@ -118,14 +118,15 @@ class Layer:
     part: str = ""
 
 
-def read_results(path: Path) -> list[Row]:
+def read_results(*paths: Path) -> list[Row]:
     """Reads the rows of plain microcontrollers with int8 models, without the repeated ones.
 
     Rows are repeated that are flagged so, and those without energy that tell the latency of an earlier row of the same
     stack and part, digit for digit.
     """
     entries = [
-        entry
+        (path, entry)
+        for path in paths
         for entry in read_entries(path, NEEDED)
         if entry["device_class"] == "mcu"
         and entry["precision"] == "int8"
@@ -134,7 +135,7 @@ def read_results(path: Path) -> list[Row]:
     ]
     rows: dict[Row, None] = {}
     told: set[tuple[str, str, str, str]] = set()
-    for entry in sorted(entries, key=_round_first):
+    for path, entry in sorted(entries, key=lambda read: _round_first(read[1])):
         row = _row(path, entry)
         key = (row.part, row.kernels, row.benchmark, entry["latency_ms"])
         if row.energy_uj is not None or key not in told:
