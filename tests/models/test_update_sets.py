@@ -38,8 +38,10 @@ def test_the_table_holds_what_was_measured():
     assert [summary[key]["difference"] for key in ("last:1", "all")] == [1.0, 0.5]
     assert summary["all"]["standard_error"] == 0.87  # of 2, 2, -1, -1: limits of one target and seed count once
     assert not update_sets.is_ahead(summary["all"])
-    content = {"results": {"bearings": {"summary": summary}}}
-    assert update_sets.table(content)[0] == "| bearings | last:1 | 100 | 80.0 | 81.0 | +1.00 +- 1.22 | 1 of 2 |"
+    content = {"results": {"bearings": {"1": {"summary": summary}, "0.3": {"summary": summary}}}}
+    lines = update_sets.table(content)
+    assert lines[0] == "| bearings | last:1 | 100 | 80.0 | 81.0 | +1.00 +- 1.22 | 1 of 2 |"
+    assert lines[-1] == "| bearings | +0.50 +- 0.87 | +0.50 +- 0.87 |"
 
 
 def test_each_plan_has_its_own_build(tmp_path):
