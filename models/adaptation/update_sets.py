@@ -132,17 +132,20 @@ def _gain(rows: Sequence[Row], target: str, seed: int) -> float:
 
 def table(content: dict[str, Any]) -> list[str]:
     """Returns the rows of the README's tables from what `update_sets.json` holds: of all limits, and of all rates."""
-    return [
+    limits = [
         f"| {name} | {limit} | {value['ram'][0]:,} | {value['score'][0]:.1f} | {value['score'][1]:.1f} "
         f"| {_difference(value)} | {value['targets_ahead'][0]} of {value['targets_ahead'][1]} |"
         for name, result in content["results"].items()
         for limit, value in result["1"]["summary"].items()
-    ] + [
-        f"| {name} | "
-        + " | ".join(_difference(result[key]["summary"]["all"]) for key in sorted(result, key=float))
-        + " |"
-        for name, result in content["results"].items()
-        if len(result) > 1
+    ]
+    rates = [
+        [_difference(result[factor]["summary"]["all"]) for factor in sorted(result, key=float)]
+        for result in content["results"].values()
+    ]
+    return limits + [
+        f"| {name} | {' | '.join(differences)} |"
+        for name, differences in zip(content["results"], rates, strict=True)
+        if len(differences) > 1
     ]
 
 

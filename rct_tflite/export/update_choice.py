@@ -13,6 +13,7 @@ from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
 from rct_tflite.planning.roomier_search import search_with_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
+from rct_tflite.planning.tangents import Progress, unseen
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
@@ -45,7 +46,11 @@ class UpdateChoice:
 
 
 def choose_plan(
-    graph: Graph, target: Target, choice: UpdateChoice, request: StepRequest = NO_REQUEST
+    graph: Graph,
+    target: Target,
+    choice: UpdateChoice,
+    request: StepRequest = NO_REQUEST,
+    progress: Progress = unseen,
 ) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
 
@@ -54,6 +59,7 @@ def choose_plan(
         target: For the limits of a search, where the user set none.
         choice: What the user said.
         request: Options of the training step, and aids.
+        progress: Called while a search looks at the samples, with how many are done, and of how many.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".

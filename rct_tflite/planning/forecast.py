@@ -88,7 +88,7 @@ class Forecaster:
         parts = [
             self._part(name, plan.channels_of(name, self._tangents.slopes[name].shape[1])) for name in plan.trained
         ]
-        return np.sum(parts, axis=0, dtype=np.float64)
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
 
     def _part(self, name: str, rows: tuple[int, ...]) -> Slopes:
         """Returns what an op adds to the kernel, if all its biases learn and the weights of some rows."""

@@ -1,6 +1,6 @@
 """By what a search judges update sets: what rows and biases promise, and what a whole fine-tuning would come to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from rct_tflite.planning.forecast import Forecast, Forecaster
 from rct_tflite.planning.gains import LayerGain, measure_gains
-from rct_tflite.planning.tangents import measure_tangents
+from rct_tflite.planning.tangents import Progress, measure_tangents, unseen
 from rct_tflite.spec.graph import Graph, Inputs
 from rct_tflite.spec.training_plan import TrainingPlan
 
 FORECAST = (
-    "smallest loss after fine-tuning: the geometric mean of that on your samples, learnt and held out, as the network's "
-    "tangents foretell it"
+    "smallest loss after fine-tuning: the geometric mean of that on your samples, learnt and held out, as foretold by "
+    "the network's tangents"
 )
 GAIN = (
     "largest sum of learning rate * squared gradient: mean first-order decrease of the loss by a step on a sample (the "
@@ -57,7 +57,7 @@ def measure_prospects(
     plan: TrainingPlan,
     inputs: Inputs,
     wanted: npt.NDArray[np.signedinteger],
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Prospects:
     """Measures with the integer reference what may learn, on the user's samples; nothing learns meanwhile.
 

@@ -26,6 +26,12 @@ LEAST_SAMPLES = 8
 ERROR_BITS = 16
 """Single outputs have small errors further down; what is measured here is not what the device rounds."""
 
+Progress = Callable[[int, int], None]
+
+
+def unseen(done: int, of: int) -> None:
+    """Shows no progress."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tangents:
@@ -43,16 +49,14 @@ class Tangents:
     slopes: Mapping[str, Slopes]
 
 
-def measure_tangents(
-    graph: Graph, plan: TrainingPlan, inputs: Inputs, progress: Callable[[int, int], None] = lambda done, of: None
-) -> Tangents | None:
+def measure_tangents(graph: Graph, plan: TrainingPlan, inputs: Inputs, progress: Progress = unseen) -> Tangents | None:
     """Measures with the integer backward pass how outputs depend on what may learn.
 
     Args:
         graph: The network.
         plan: What may learn, all of it.
         inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
-        progress: Called before each sample with how many are done, and of how many.
+        progress: Called after each sample with how many are done, and of how many.
 
     Returns:
         None where the network has too many outputs or weights for more than a few samples.
@@ -67,8 +71,8 @@ def measure_tangents(
     recorder = _Recorder(graph, plan)
     found = []
     for number, index in enumerate(chosen):
-        progress(number, len(chosen))
         found.append(recorder.sample(inputs[index]))
+        progress(number + 1, len(chosen))
     names = [op.name for op in graph.ops if op.name in plan.trained]
     slopes = {name: np.concatenate([part[name] for _, part in found]) for name in names}
     return Tangents(chosen, np.array([values for values, _ in found]), slopes)
