@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ KERNELS = (
 """Folders of CMSIS-NN that the submissions compile, without "Functions"."""
 # Alike functions stay apart, so that each call is entered where it is marked.
 OURS = ("-w", "-g0", "-ffunction-sections", "-fdata-sections", "-fno-ipa-icf")
-CXX_FLAGS = ("-std=gnu++14", "-fno-exceptions", "-fno-rtti")
+CXX_FLAGS = ("-std=gnu++14", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
 END = "counted_end"
 CHAINS = ("vww", "kws")
 """Models without branches: the n-th kernel of TVM's code is the n-th layer, up to the op that has none."""
@@ -59,14 +59,24 @@ class Builder:
         self._stack, self._folder = stack, folder
         self._toolchain = find_toolchain(stack.core, "gcc")
         self._sources = folder / "sources"
-        take_out(clones[stack.cmsis.repository], stack.cmsis, [CMSIS_SOURCES, *CMSIS_INCLUDES], self._sources)
         self._includes = [self._sources / include for include in CMSIS_INCLUDES]
         self._macros: tuple[str, ...] = ()
+        self._cxx_flags: tuple[str, ...] = CXX_FLAGS
         room = find_target(stack.core)
         memory = {name: dataclasses.replace(getattr(room, name), size=ROOM) for name in ("flash", "ram")}
         target = dataclasses.replace(room, stack_bytes=STACK_BYTES, **memory)
         render(TEMPLATES / "ports" / "cortex-m" / "link.ld.j2", folder / "link.ld", target=target)
-        runtime = list(self._take_out_interpreter(clones) if stack.runtime else self._take_out_code(clones))
+        if stack.moved:
+            self._take_out_project(clones[stack.generated.repository])
+        else:
+            take_out(clones[stack.cmsis.repository], stack.cmsis, [CMSIS_SOURCES, *CMSIS_INCLUDES], self._sources)
+            (self._take_out_interpreter if stack.runtime else self._take_out_code)(clones)
+        runtime: list[Path] = []
+        if stack.moved or stack.runtime:
+            (self._sources / "cmsis").symlink_to(".")  # code of the interpreter includes "cmsis/CMSIS/..."
+            self._includes += [self._sources / include for include in tflm.INCLUDES]
+            self._macros, self._cxx_flags = tflm.MACROS, (*CXX_FLAGS, *tflm.CXX_FLAGS)
+            runtime = list(tflm.sources(self._sources))
         self._common = self._compile("common", [*self._kernel_sources(), *runtime])
 
     @property
@@ -76,10 +86,19 @@ class Builder:
 
     def build(self, model: str) -> Built:
         """Builds a model."""
-        build = {"TVM": self._tvm, "ONNC": self._onnc, "TFLM": self._tflm}[self._stack.generator]
+        build = {"TVM": self._tvm, "ONNC": self._onnc, "TFLM": self._tflm, "Renesas": self._renesas}[
+            self._stack.generator
+        ]
         return build(model)
 
-    def _take_out_code(self, clones: Mapping[str, Path]) -> Iterator[Path]:
+    def _take_out_project(self, clone: Path) -> None:
+        stack = self._stack
+        take_out(clone, stack.generated, [f"{stack.folder}/{folder}" for folder, _ in stack.moved], self._sources)
+        for folder, place in stack.moved:
+            (self._sources / place).parent.mkdir(exist_ok=True)
+            (self._sources / stack.folder / folder).rename(self._sources / place)
+
+    def _take_out_code(self, clones: Mapping[str, Path]) -> None:
         stack, clone = self._stack, clones[self._stack.generated.repository]
         take_out(clone, stack.generated, [stack.folder], self._sources)
         if stack.mended:
@@ -87,20 +106,15 @@ class Builder:
             take_out(clone, stack.generated, [path], self._sources)
             kernel = self._sources / CMSIS_SOURCES / "ConvolutionFunctions" / f"{stack.mended}.c"
             kernel.write_bytes((self._sources / path).read_bytes())
-        yield from ()
 
-    def _take_out_interpreter(self, clones: Mapping[str, Path]) -> Iterator[Path]:
+    def _take_out_interpreter(self, clones: Mapping[str, Path]) -> None:
         stack = self._stack
         assert stack.runtime is not None
-        models = [f"{stack.folder}/{folder}/{file}" for folder, file, _ in tflm.MODELS.values()]
+        models = [f"{stack.folder}/{folder}/{file}" for folder, file, _ in tflm.REFERENCE_MODELS.values()]
         names = [f"{model}.{suffix}" for model in models for suffix in ("cc", "h")]
         take_out(clones[stack.generated.repository], stack.generated, names, self._sources)
         clone = clones[stack.runtime.repository]
         take_out(clone, stack.runtime, tflm.RUNTIME, self._sources, without=tflm.NOT_COMPILED)
-        (self._sources / "cmsis").symlink_to(".")  # its code includes "cmsis/CMSIS/..."
-        self._includes += [self._sources / include for include in tflm.INCLUDES]
-        self._macros = tflm.MACROS
-        yield from tflm.sources(self._sources)
 
     def _tvm(self, model: str) -> Built:
         model_folder = self._sources / self._stack.folder / model
@@ -119,10 +133,16 @@ class Builder:
         return Built(self._link(model, sources, [model_folder]), "onnc_main")
 
     def _tflm(self, model: str) -> Built:
-        folder, file, array = tflm.MODELS[model]
+        folder, file, array = tflm.REFERENCE_MODELS[model]
         includes = [self._sources / self._stack.folder / folder]
         sources = [includes[0] / f"{file}.cc", DRIVERS / "tflm_driver.cc"]
         return Built(self._link(model, sources, includes, (f"-DMODEL={array}",)), tflm.INVOKE, tflm.STEPS)
+
+    def _renesas(self, model: str) -> Built:
+        file, macro = tflm.RENESAS_MODELS[model]
+        sources = [self._sources / tflm.RENESAS_FOLDER / f"{file}.cc", DRIVERS / "tflm_driver.cc"]
+        macros = (f"-DMODEL={tflm.RENESAS_ARRAY}", f"-D{macro}")
+        return Built(self._link(model, sources, (), macros), tflm.INVOKE)
 
     def _kernel_sources(self) -> list[Path]:
         folders = [self._sources / CMSIS_SOURCES / f"{name}Functions" for name in KERNELS]
@@ -147,7 +167,7 @@ class Builder:
         flags += [f"-I{path}" for path in (*includes, *self._includes, *ports)]
         objects = []
         for index, source in enumerate(sources):
-            language = self._stack.c_flags if source.suffix == ".c" else CXX_FLAGS
+            language = self._stack.c_flags if source.suffix == ".c" else self._cxx_flags
             objects.append(folder / f"{index}.o")
             self._run(*flags, *language, "-c", str(source), "-o", str(objects[-1]))
         return objects

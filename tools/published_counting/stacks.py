@@ -33,7 +33,7 @@ class Stack:
     Attributes:
         name: As in the table of results.
         core: That its code was generated for.
-        generator: Of the code, "TVM" or "ONNC"; "TFLM" if an interpreter runs the models.
+        generator: Of the code, "TVM" or "ONNC"; "TFLM" if an interpreter runs the models, "Renesas" if it is theirs.
         generated: Where the generated code of its models lies, or the models.
         folder: Of the models, in there.
         cmsis: The kernels that it was built with; its code includes their headers where it calls none, too.
@@ -41,6 +41,7 @@ class Stack:
         c_flags: Of C.
         mended: A file of the submission, beside `folder`, that takes the place of one in `cmsis`; empty for none.
         runtime: Where the interpreter lies; None for generated code.
+        moved: Folders within `folder` that hold all sources, and where those lie in other stacks.
     """
 
     name: str
@@ -53,16 +54,19 @@ class Stack:
     c_flags: tuple[str, ...]
     mended: str = ""
     runtime: Pin | None = None
+    moved: tuple[tuple[str, str], ...] = ()
 
     @property
     def pins(self) -> tuple[Pin, ...]:
         """All that it is built from."""
-        return (self.generated, self.cmsis) if self.runtime is None else (self.generated, self.runtime, self.cmsis)
+        pins = (self.generated, self.runtime or self.generated, self.cmsis)
+        return tuple(dict.fromkeys(pins))
 
 
 _OCTOML = Pin("tiny_results_v1.0", "c7761cf84076d601c4a0ed2ecc51e77d40696ed2")
 _SKYMIZER = Pin("tiny_results_v1.1", "c32ef94d19429ef1d318e9c7a60002a4bd70e11b")
 _REFERENCE = Pin("tiny_results_v0.5", "d75aef63526dcbb30632f0529411f0219ed1003e")
+_RENESAS = Pin("tiny_results_v0.7", "64623f41b6721bdff6d0133a524c63a003123b3b")
 _TFLM = Pin("tensorflow_mbed_test", "0485922a39f894bf50840289dc4729f2df61ea45")
 _CMSIS_2020 = Pin(CMSIS, "1150e71e07c79b538efd842aba5b210a31827ae5")
 _CMSIS_2022 = Pin(CMSIS, "51263182d16c92649a48144ba56c0945f9fce60e")
@@ -77,16 +81,33 @@ bytes an instruction would take less than a third of a cycle."""
 STACKS = (
     Stack(
         # The submission tells how TensorFlow 2.3.1 is exported for mbed, not the outcome: this is another's export of
-        # 2.3.0. The commit of CMSIS-NN is the one that 2.3.1 loads (notes of NXP's eIQ 2.3.1).
+        # 2.3.0, which prints a line for each op unless strings are stripped. The commit of CMSIS-NN is the one that
+        # 2.3.1 loads (notes of NXP's eIQ 2.3.1). The flags are mbed's usual profile.
         name="TFLM 2.3.1 + CMSIS-NN (mbed)",
         core="cortex-m4",
         generator="TFLM",
         generated=_REFERENCE,
         folder="closed/reference/code",
         cmsis=_CMSIS_2020,
-        flags=("-Os", *_MBED_FLAGS),  # mbed's usual profile
+        flags=("-Os", *_MBED_FLAGS, "-DTF_LITE_STRIP_ERROR_STRINGS"),
         c_flags=("-std=gnu11",),
         runtime=_TFLM,
+    ),
+    Stack(
+        name="TFLM + CMSIS-NN",
+        core="cortex-m33",
+        generator="Renesas",
+        generated=_RENESAS,
+        folder="closed/renesas/code/EK_RA6M4",
+        cmsis=_RENESAS,
+        flags=("-O3", "-fsigned-char"),  # .cproject, the configuration that is launched
+        c_flags=("-std=gnu11",),
+        moved=(
+            ("src/tensorflow/lite/micro/tools/make/downloads/cmsis/CMSIS", "CMSIS"),
+            ("ra/arm/CMSIS_5/CMSIS/Core", "CMSIS/Core"),
+            ("src/tensorflow", "tensorflow"),
+            ("src/third_party", "third_party"),
+        ),
     ),
     Stack(
         name="microTVM + CMSIS-NN",
