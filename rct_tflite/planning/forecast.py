@@ -25,6 +25,8 @@ FOLDS = 5
 """Each sample is held out once, with a fifth of the others."""
 SETTLED = 2.0 ** (SETTLED_BITS - 15)
 """Cross-entropy: errors of probabilities below this teach nothing, and losses below it are told apart no more."""
+DIGITS = 4
+"""Significant ones of a forecast: sums of products come out a little different on other computers."""
 DIVERGED = 1e9
 """Stands for any loss above it: at such a rate the network would not learn."""
 
@@ -79,9 +81,9 @@ class Forecaster:
         with np.errstate(over="ignore", invalid="ignore"):
             losses = self._loss(self._trained(self._kernel(plan)), self._wanted)[0]
         losses = np.minimum(np.nan_to_num(losses, nan=DIVERGED), DIVERGED)
-        learnt = float(losses[0].mean())
-        held_out = float(losses[1 + self._fold, np.arange(len(self._fold))].mean())
-        return Forecast(learnt, held_out, float(np.sqrt((learnt + self._least) * (held_out + self._least))))
+        learnt, held_out = losses[0].mean(), losses[1 + self._fold, np.arange(len(self._fold))].mean()
+        score = np.sqrt((learnt + self._least) * (held_out + self._least))
+        return Forecast(*(float(f"{value:.{DIGITS}g}") for value in (learnt, held_out, score)))
 
     def _kernel(self, plan: TrainingPlan) -> Floats:
         """Returns how a step on each output moves each other, (n * outputs, n * outputs)."""
