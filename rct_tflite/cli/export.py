@@ -8,7 +8,7 @@ import click
 from rct_tflite.cli.adapt_options import adaptation_options
 from rct_tflite.cli.output import json_option, print_json, typed
 from rct_tflite.cli.step_options import step_request_options
-from rct_tflite.cli.update_options import UpdateRequest, print_search, update_request_options
+from rct_tflite.cli.update_options import UpdateRequest, print_search, show_progress, update_request_options
 from rct_tflite.export.model_export import Export, ExportOptions, export_model
 from rct_tflite.export.update_choice import search_record
 from rct_tflite.planning.adaptation import AdaptationOptions
@@ -105,7 +105,7 @@ def command(
         update.weight_bits,
         recompute,
     )
-    result = export_model(model, target, out, options)
+    result = export_model(model, target, out, options, show_progress)
     if as_json:
         print_json(_as_json(result))
     else:

@@ -1,6 +1,7 @@
 """Options of `rct-tflite export` that say what learns, and what a search for it found."""
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from rct_tflite.cli.output import Size
-from rct_tflite.planning.search import CRITERION, Limits, Search
+from rct_tflite.planning.search import Candidate, Limits, Search
 from rct_tflite.planning.selection import told
 
 _ABOVE_0 = click.FloatRange(0, min_open=True)
@@ -76,13 +77,14 @@ def update_request_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def print_search(search: Search) -> None:
     """Prints the table of what was tried."""
-    click.echo(f"  searched  for the largest {CRITERION}")
-    click.echo(f"    {'':<24} {'gain':>9} {'RAM, B':>8} {'ms':>8} {'uJ':>8}  learns")
+    click.echo(f"  searched  for the {search.criterion}")
+    foretold = f"{'learnt':>9} {'held out':>9} " if search.best.forecast else ""
+    click.echo(f"    {'':<24} {foretold}{'gain':>9} {'RAM, B':>8} {'ms':>8} {'uJ':>8}  learns")
     for candidate in search.candidates:
         mark = "*" if candidate is search.best else " " if candidate.fits else "-"
         cost = candidate.cost
         click.echo(
-            f"  {mark} {candidate.name:<24.24} {candidate.gain:9.3g} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
+            f"  {mark} {candidate.name:<24.24} {_promised(candidate)} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
             f"{1e6 * cost.energy_j:8.3g}  {told(candidate.plan)}"
         )
     step = search.counts.step
@@ -93,3 +95,15 @@ def print_search(search: Search) -> None:
     )
     if search.counts.guessed:
         click.echo(f"    never counted, and so guessed: {', '.join(search.counts.guessed)}")
+
+
+def show_progress(done: int, of: int) -> None:
+    """Shows on a terminal's stderr how many samples a search has looked at: a line that is written anew."""
+    if sys.stderr.isatty():
+        click.echo(f"\rsample {done} of {of} ", nl=done == of, err=True)
+
+
+def _promised(candidate: Candidate) -> str:
+    forecast = candidate.forecast
+    losses = f"{forecast.learnt:9.3g} {forecast.held_out:9.3g} " if forecast else ""
+    return f"{losses}{candidate.gain:9.3g}"

@@ -22,6 +22,7 @@ from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
+from rct_tflite.planning.tangents import Progress, unseen
 from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.aid_options import NO_AIDS
@@ -94,7 +95,9 @@ class Export:
     micro: MicroArtifacts
 
 
-def export_model(model: Path, target_name: str, out: Path, options: ExportOptions) -> Export:
+def export_model(
+    model: Path, target_name: str, out: Path, options: ExportOptions, progress: Progress = unseen
+) -> Export:
     """Writes `model.tflite`, the TFLite-Micro artifacts and the C project into a folder.
 
     Args:
@@ -102,6 +105,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
         target_name: A known target, or the path of a target file.
         out: The folder to write; it appears whole or not at all.
         options: What the user chose.
+        progress: Called while `--train auto` looks at the samples, with how many are done, and of how many.
 
     Raises:
         RCTError: If the target is unknown, the model cannot be read or does not fit, samples are wrong, or the folder
@@ -111,7 +115,7 @@ def export_model(model: Path, target_name: str, out: Path, options: ExportOption
     emulated(target)  # refuses an unknown core before anything is converted
     with staged_folder(out, options.force) as folder:
         content = _tflite_of(model, options)
-        content, plan, search = _choose(content, model.stem, target, options)
+        content, plan, search = _choose(content, model.stem, target, options, progress)
         graph = read_graph(content, name=model.stem)
         # What is computed again follows from the whole plan, below.
         plan = dataclasses.replace(plan, recomputed=())
@@ -163,7 +167,7 @@ def _recomputation(graph: Graph, plan: TrainingPlan, target: Target, request: st
 
 
 def _choose(
-    content: bytes, name: str, target: Target, options: ExportOptions
+    content: bytes, name: str, target: Target, options: ExportOptions, progress: Progress
 ) -> tuple[bytes, TrainingPlan, Search | None]:
     """Returns the file with its weights widened, what learns, and the search for it, if there was one."""
     graph = read_graph(content, name)
@@ -179,7 +183,7 @@ def _choose(
         options.recompute,
     )
     widest = read_graph(widen_weights(content, widths), name)  # a search must know the RAM that they take
-    plan, search = choose_plan(widest, target, choice, options.step)
+    plan, search = choose_plan(widest, target, choice, options.step, progress)
     if text is not None:
         content = widen_weights(content, learning_widths(plan, text, widths))
     return content, plan, search

@@ -8,10 +8,12 @@ from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.gains import measure_gains, reachable
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
+from rct_tflite.planning.prospects import measure_prospects
 from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
 from rct_tflite.planning.roomier_search import search_with_recomputation
-from rct_tflite.planning.search import CRITERION, NO_LIMITS, Candidate, Limits, Search
+from rct_tflite.planning.search import NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
+from rct_tflite.planning.tangents import Progress, unseen
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
@@ -44,7 +46,11 @@ class UpdateChoice:
 
 
 def choose_plan(
-    graph: Graph, target: Target, choice: UpdateChoice, request: StepRequest = NO_REQUEST
+    graph: Graph,
+    target: Target,
+    choice: UpdateChoice,
+    request: StepRequest = NO_REQUEST,
+    progress: Progress = unseen,
 ) -> tuple[TrainingPlan, Search | None]:
     """Returns the plan, and the search that found it, if one did.
 
@@ -53,6 +59,7 @@ def choose_plan(
         target: For the limits of a search, where the user set none.
         choice: What the user said.
         request: Options of the training step, and aids.
+        progress: Called while a search looks at the samples, with how many are done, and of how many.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
@@ -78,13 +85,14 @@ def choose_plan(
     samples.require_wanted(everything.loss)
     wanted = samples.labelled() if everything.loss.takes_class else samples.targets
     assert wanted is not None
-    gains = measure_gains(graph, everything, samples.inputs, wanted)
     if train != AUTO:
+        gains = measure_gains(graph, everything, samples.inputs, wanted)
         rows = {name: gain.weights for name, gain in gains.items()}
         chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
         return _asked_for(chosen, choice, options, request), None
     may_learn = _asked_for(everything, choice, options, request)
-    search = search_with_recomputation(graph, may_learn, gains, target, limits, choice.recompute)
+    prospects = measure_prospects(graph, may_learn, samples.inputs, wanted, progress)
+    search = search_with_recomputation(graph, may_learn, prospects, target, limits, choice.recompute)
     return search.best.plan, search
 
 
@@ -95,7 +103,7 @@ def _asked_for(plan: TrainingPlan, choice: UpdateChoice, options: StepOptions, r
 def search_record(search: Search) -> dict[str, Any]:
     """Returns a search as JSON takes it, for the manifest."""
     return {
-        "criterion": CRITERION,
+        "criterion": search.criterion,
         "limits": asdict(search.limits),
         "best": search.best.name,
         "instructions": {**asdict(search.counts.step), "guessed": list(search.counts.guessed)},
@@ -112,6 +120,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "partial": parts,
         "recomputed": list(plan.recomputed),
         "gain": candidate.gain,
+        "forecast": None if candidate.forecast is None else asdict(candidate.forecast),
         "fits": candidate.fits,
         **asdict(candidate.cost),
     }

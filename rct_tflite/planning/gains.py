@@ -67,12 +67,46 @@ def measure_gains(
     Returns:
         One entry for each trained op of the plan.
     """
-    count = len(inputs)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_SAMPLES)).round().astype(int))
+    chosen = spread(len(inputs), MOST_SAMPLES)
     recorder = _Recorder(graph, plan)
     for index in chosen:
         recorder.step(inputs[index], int(wanted[index]) if plan.loss.takes_class else wanted[index].astype(np.int8))
     return recorder.mean(len(chosen))
+
+
+def spread(count: int, most: int) -> npt.NDArray[np.intp]:
+    """Returns the indices of at most so many samples, spread over all.
+
+    Example:
+        >>> spread(9, 3).tolist()
+        [0, 4, 8]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
+def real_gradients(trainer: ReferenceTrainer, op: Op, value: Inputs, error: ScaledError) -> tuple[Floats, Floats]:
+    """Returns the gradients to the real weights (channels, depth) and biases (channels,), (0,) of a table.
+
+    Args:
+        trainer: In its backward pass; the loss' own constant is in that of its steps.
+        op: That learns.
+        value: Its input, without batch.
+        error: At its output, masked.
+    """
+    weights, biases = trainer.weight_gradients(op, value, error)
+    c, graph = trainer.constants[op.name], trainer.network.graph
+    assert c.weight_step is not None
+    scale, rate = scales_of(graph.tensors[op.inputs[1]]), trainer.plan.learning_rate
+    factor = _real(c.weight_step, error.exponent - trainer.gradient_bits(op)) * scale / rate
+    if c.bias_step is None:
+        return weights * factor.reshape(-1, 1), np.zeros(0)
+    bias_factor = _real(c.bias_step, error.exponent) * scale * graph.tensors[op.inputs[0]].scale / rate
+    return weights * factor.reshape(-1, 1), biases * bias_factor
+
+
+def _real(step: StepMultiplier, exponent: int) -> Floats:
+    """Returns the factor from an integer gradient to steps of the quantised value."""
+    return step.mantissa.astype(np.float64) * np.exp2(-(step.shift.astype(np.float64) + exponent))
 
 
 class _Recorder(ReferenceTrainer):
@@ -85,24 +119,11 @@ class _Recorder(ReferenceTrainer):
         self._biases = dict.fromkeys(channels, 0.0)
 
     def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
-        """Adds up what the step would gain: the square of the real update, divided by the learning rate."""
-        c, graph = self.constants[op.name], self.network.graph
-        assert c.weight_step is not None
-        weights, biases = self.weight_gradients(op, value, error)
-        scale = scales_of(graph.tensors[op.inputs[1]])
-        rate = self.plan.learning_rate
-        weight_factor = _real(c.weight_step, error.exponent) * scale
-        self._weights[op.name] += (weights.astype(np.float64) ** 2).sum(axis=1) * weight_factor**2 / rate
-        if c.bias_step is None:
-            return
-        bias_factor = _real(c.bias_step, error.exponent) * scale * graph.tensors[op.inputs[0]].scale
-        self._biases[op.name] += float((biases**2 * bias_factor**2).sum() / rate)
+        """Adds up what the step would gain."""
+        weights, biases = real_gradients(self, op, value, error)
+        self._weights[op.name] += self.plan.learning_rate * (weights**2).sum(axis=1)
+        self._biases[op.name] += self.plan.learning_rate * float((biases**2).sum())
 
     def mean(self, samples: int) -> dict[str, LayerGain]:
         """Returns the means over the samples."""
         return {name: LayerGain(self._weights[name] / samples, self._biases[name] / samples) for name in self._weights}
-
-
-def _real(step: StepMultiplier, exponent: int) -> Floats:
-    """Returns the factor from an integer gradient to steps of the quantised value."""
-    return step.mantissa.astype(np.float64) * np.exp2(-(step.shift.astype(np.float64) + exponent))

@@ -1,13 +1,12 @@
 """`--train auto` with `--recompute`: sets that are too large for the RAM until activations are computed again."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from rct_tflite.energy.estimate import estimate
 from rct_tflite.planning.count_model import CountModel
 from rct_tflite.planning.fit import memory_need
-from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.memory import plan_memory
+from rct_tflite.planning.prospects import Prospects
 from rct_tflite.planning.recomputation import NONE, choose_recomputation
 from rct_tflite.planning.search import Candidate, Limits, Search, search_updates
 from rct_tflite.spec.graph import Graph
@@ -21,7 +20,7 @@ ROOMIER = (1.25, 1.6, 2.0)
 def search_with_recomputation(
     graph: Graph,
     plan: TrainingPlan,
-    gains: Mapping[str, LayerGain],
+    prospects: Prospects,
     target: Target,
     limits: Limits,
     request: str,
@@ -29,12 +28,12 @@ def search_with_recomputation(
     """Searches as `search_updates()`, and for larger sets that fit when activations are computed again.
 
     A set that takes more RAM than there is counts where `request` brings it within all limits, the instructions of
-    what is computed again included. It is taken where it promises more than the best set that keeps everything.
+    what is computed again included. It is taken where it is better than the best set that keeps everything.
 
     Args:
         graph: The network.
         plan: What may learn, all of it.
-        gains: Of each of its ops.
+        prospects: Of its ops, and of sets of them.
         target: Whose stack, clock and power count.
         limits: RAM and flash are the target's where there is none.
         request: As `choose_recomputation()` reads it.
@@ -42,19 +41,19 @@ def search_with_recomputation(
     Raises:
         FitError, RecipeError: As `search_updates()` and `choose_recomputation()`.
     """
-    plain = search_updates(graph, plan, gains, target, limits)
+    plain = search_updates(graph, plan, prospects, target, limits)
     if request == NONE or plain.limits.ram is None:
         return plain
     found: dict[TrainingPlan, Candidate] = {}
     for factor in ROOMIER:
         room = replace(plain.limits, ram=int(factor * plain.limits.ram))
-        larger = search_updates(graph, plan, gains, target, room).best
+        larger = search_updates(graph, plan, prospects, target, room).best
         candidate = _within(graph, larger, target, plain.limits, request)
         if candidate is not None:
             found[candidate.plan] = candidate
-    best = max((plain.best, *found.values()), key=lambda c: (c.gain, -c.cost.ram))
+    best = min((plain.best, *found.values()), key=lambda candidate: candidate.rank)
     counts = CountModel(graph, target.core).estimate(best.plan)
-    return Search(plain.limits, best, (*plain.candidates, *found.values()), counts)
+    return Search(plain.criterion, plain.limits, best, (*plain.candidates, *found.values()), counts)
 
 
 def _within(graph: Graph, larger: Candidate, target: Target, limits: Limits, request: str) -> Candidate | None:
@@ -70,5 +69,6 @@ def _within(graph: Graph, larger: Candidate, target: Target, limits: Limits, req
     step = estimate(target, round(CountModel(graph, target.core).estimate(again.plan).step.value))
     ram = replace(need, arena=again.arena_bytes).ram
     cost = replace(larger.cost, ram=ram, time_s=step.time_s.value, energy_j=step.energy_j.value)
-    candidate = Candidate(f"{larger.name}, again", again.plan, larger.gain, cost, cost.within(limits))
-    return candidate if candidate.fits else None
+    if not cost.within(limits):
+        return None
+    return replace(larger, name=f"{larger.name}, again", plan=again.plan, cost=cost, fits=True)

@@ -1,11 +1,13 @@
-"""`--train auto`: the update set that promises most within limits of memory, time and energy.
+"""`--train auto`: the best update set within limits of memory, time and energy.
 
 The gain of an update set is the sum of what its biases and rows of weights promise (`gains.py`). For each depth that
 the backward pass may stop at, the search fills the limits greedily, most gain for its cost first, and so solves the
-knapsack of that depth up to its last items: a row more or less. The best depth wins.
+knapsack of that depth up to its last items: a row more or less. Of these sets and of the last N layers, those within
+the limits, the one wins whose fine-tuning is foretold to come to the smallest loss (`forecast.py`). What a gain is
+worth depends on the depth and on the rate; where none can be foretold, the largest gain wins.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,14 +17,14 @@ from rct_tflite.errors import FitError
 from rct_tflite.planning.count_model import CountEstimate, CountModel
 from rct_tflite.planning.extras import extras_of
 from rct_tflite.planning.fit import MemoryNeed, memory_need
-from rct_tflite.planning.gains import LayerGain
+from rct_tflite.planning.forecast import Forecast
 from rct_tflite.planning.memory import parameter_slots, plan_memory
+from rct_tflite.planning.prospects import Prospects
 from rct_tflite.reference.backward import BackwardStep, backward_steps
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import PartialUpdate, TrainingPlan
 
-CRITERION = "sum of learning rate * squared gradient: mean first-order decrease of the loss by a step on a sample"
 CHUNKS = 16
 """Rows of an op are tried in so many groups."""
 MULTIPLIER_BYTES, PLACE_BYTES = 6, 2
@@ -73,6 +75,7 @@ class Candidate:
         name: How it was made.
         plan: What learns.
         gain: What it promises, in units of the loss for a step.
+        forecast: What fine-tuning would come to, where that can be foretold.
         cost: What it takes.
         fits: Whether it is within the limits.
     """
@@ -80,8 +83,14 @@ class Candidate:
     name: str
     plan: TrainingPlan
     gain: float
+    forecast: Forecast | None
     cost: Cost
     fits: bool
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What orders candidates, the best first; of equals the one with less RAM."""
+        return (self.forecast.score if self.forecast else -self.gain), self.cost.ram
 
 
 @dataclass(frozen=True)
@@ -89,27 +98,27 @@ class Search:
     """What was tried, and the best of it.
 
     Attributes:
+        criterion: By which candidates are ordered.
         limits: Within which it was searched.
-        best: Of those that fit, the one that promises most.
+        best: Of those that fit.
         candidates: All.
         counts: From which time and energy of a step of the best are estimated.
     """
 
+    criterion: str
     limits: Limits
     best: Candidate
     candidates: tuple[Candidate, ...]
     counts: CountEstimate
 
 
-def search_updates(
-    graph: Graph, plan: TrainingPlan, gains: Mapping[str, LayerGain], target: Target, limits: Limits
-) -> Search:
-    """Searches for the update set with the largest gain within limits.
+def search_updates(graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits) -> Search:
+    """Searches for the best update set within limits.
 
     Args:
         graph: The network.
         plan: What may learn, all of it.
-        gains: Of each of its ops.
+        prospects: Of its ops, and of sets of them.
         target: Whose stack, clock and power count.
         limits: RAM and flash are the target's where there is none.
 
@@ -121,14 +130,15 @@ def search_updates(
     """
     given = limits
     limits = replace(limits, ram=limits.ram or target.ram.size, flash=limits.flash or target.flash.size)
-    filler = _Filler(graph, plan, gains, target, limits)
+    filler = _Filler(graph, plan, prospects, target, limits)
     filled = [filler.fill(depth) for depth in reversed(range(len(plan.trained)))]
-    found = [candidate for candidate in filled if candidate.fits]
+    everything = [filler.whole(count) for count in range(1, len(plan.trained) + 1)]
+    candidates = (*filled, *everything)
+    found = [candidate for candidate in candidates if candidate.fits]
     if not found:
         raise _refusal(filled[0].cost, limits, given)
-    everything = [filler.whole(count) for count in range(1, len(plan.trained) + 1)]
-    best = max(found, key=lambda c: (c.gain, -c.cost.ram))
-    return Search(limits, best, (*filled, *everything), filler.counts_of(best.plan))
+    best = min(found, key=lambda candidate: candidate.rank)
+    return Search(prospects.criterion, limits, best, candidates, filler.counts_of(best.plan))
 
 
 def _pairs(cost: Cost, limits: Limits) -> list[tuple[float, float]]:
@@ -169,13 +179,12 @@ class _Item:
 class _Filler:
     """Fills the limits, for one depth after the other."""
 
-    def __init__(
-        self, graph: Graph, plan: TrainingPlan, gains: Mapping[str, LayerGain], target: Target, limits: Limits
-    ) -> None:
-        self._graph, self._plan, self._gains = graph, plan, gains
+    def __init__(self, graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits) -> None:
+        self._graph, self._plan, self._prospects, self._gains = graph, plan, prospects, prospects.gains
         self._target, self._limits = target, limits
         self._counts = CountModel(graph, target.core)
         self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
+        self._forecasts: dict[TrainingPlan, Forecast | None] = {}
         self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryNeed, tuple[BackwardStep, ...]]] = {}
 
     def fill(self, depth: int) -> Candidate:
@@ -254,8 +263,13 @@ class _Filler:
         plan = self._plan_of(chosen)
         need = memory_need(self._graph, plan_memory(self._graph, plan), self._target)  # exact, also beside branches
         cost = replace(self._cost(chosen), ram=need.ram)
-        gain = sum(self._gains[op].biases + float(self._gains[op].weights[list(c)].sum()) for op, c in chosen.items())
-        return Candidate(name, plan, gain, cost, cost.within(self._limits))
+        gain, forecast = self._prospects.gain(plan), self._forecast(plan)
+        return Candidate(name, plan, gain, forecast, cost, cost.within(self._limits))
+
+    def _forecast(self, plan: TrainingPlan) -> Forecast | None:
+        if plan not in self._forecasts:  # what fits at several depths is often the same
+            self._forecasts[plan] = self._prospects.forecast(plan)
+        return self._forecasts[plan]
 
     def _plan_of(self, chosen: Chosen) -> TrainingPlan:
         names = tuple(name for name in self._plan.trained if name in chosen)

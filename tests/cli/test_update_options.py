@@ -40,7 +40,7 @@ def export(model, out, *options):
 def test_a_search_is_printed_and_kept(model, samples, tmp_path):
     done = export(model, tmp_path / "out", "--train", "auto", "--ram", "4K", "--samples", samples)
     assert done.exit_code == 0, done.output
-    assert "learning rate * squared gradient" in done.output
+    assert "smallest loss after fine-tuning" in done.output
     assert "last:1" in done.output
     search = json.loads((tmp_path / "out" / "manifest.json").read_text())["search"]
     best = next(row for row in search["candidates"] if row["name"] == search["best"])

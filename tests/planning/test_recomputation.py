@@ -13,6 +13,7 @@ from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.gains import LayerGain
 from rct_tflite.planning.lifetimes import Lifetimes
 from rct_tflite.planning.memory import plan_memory
+from rct_tflite.planning.prospects import Prospects
 from rct_tflite.planning.recomputation import choose_recomputation, told, trade
 from rct_tflite.planning.roomier_search import search_with_recomputation
 from rct_tflite.planning.search import Limits, search_updates
@@ -130,12 +131,14 @@ def test_requests():
 def test_a_search_finds_more_where_activations_may_be_computed_again():
     plan, target, limits = select(KWS, "all"), find_target("cortex-m7"), Limits(ram=60000)
     ops = {op.name: op for op in KWS.ops}
-    gains = {
-        name: LayerGain(np.full(KWS.row_shape(ops[name])[0], 10.0 - number), 1.0)
-        for number, name in enumerate(plan.trained)
-    }
-    plain = search_updates(KWS, plan, gains, target, limits)
-    search = search_with_recomputation(KWS, plan, gains, target, limits, "auto")
+    prospects = Prospects(
+        {
+            name: LayerGain(np.full(KWS.row_shape(ops[name])[0], 10.0 - number), 1.0)
+            for number, name in enumerate(plan.trained)
+        }
+    )
+    plain = search_updates(KWS, plan, prospects, target, limits)
+    search = search_with_recomputation(KWS, plan, prospects, target, limits, "auto")
     best = search.best
     assert best in search.candidates
     assert best.gain > 1.15 * plain.best.gain
@@ -147,6 +150,6 @@ def test_a_search_finds_more_where_activations_may_be_computed_again():
     assert best.cost.time_s == estimate(target, round(instructions)).time_s.value
     assert search.counts.step.value == instructions
     quick = dataclasses.replace(limits, time_s=plain.best.cost.time_s)
-    limited = search_with_recomputation(KWS, plan, gains, target, quick, "auto").best
+    limited = search_with_recomputation(KWS, plan, prospects, target, quick, "auto").best
     assert limited.cost.time_s <= quick.time_s
-    assert search_with_recomputation(KWS, plan, gains, target, limits, "none").best.plan == plain.best.plan
+    assert search_with_recomputation(KWS, plan, prospects, target, limits, "none").best.plan == plain.best.plan

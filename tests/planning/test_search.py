@@ -9,6 +9,7 @@ from rct_tflite.errors import FitError, RecipeError
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.gains import LayerGain, measure_gains, reachable
 from rct_tflite.planning.memory import plan_memory
+from rct_tflite.planning.prospects import Prospects, measure_prospects
 from rct_tflite.planning.search import Limits, search_updates
 from rct_tflite.planning.selection import select, told
 from rct_tflite.reference.network import ReferenceNetwork
@@ -92,32 +93,40 @@ def test_the_gain_is_the_learning_rate_times_the_squared_gradient():
 @pytest.fixture(scope="module")
 def everything():
     plan = reachable(GRAPH, select(GRAPH, "all"))
-    return plan, measure_gains(GRAPH, plan, INPUTS, LABELS)
+    return plan, measure_prospects(GRAPH, plan, INPUTS, LABELS)
+
+
+def by_gain(prospects):
+    """The prospects of a network with too many outputs to foretell a fine-tuning."""
+    return Prospects(prospects.gains)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_search_promises_no_less_than_the_last_layers_in_the_same_ram(everything, count):
-    plan, gains = everything
+@pytest.mark.parametrize("prospects_of", [by_gain, lambda prospects: prospects])
+def test_a_search_is_no_worse_than_the_last_layers_in_the_same_ram(everything, prospects_of, count):
+    plan, prospects = everything[0], prospects_of(everything[1])
     ram = memory_need(GRAPH, plan_memory(GRAPH, select(GRAPH, f"last:{count}")), TARGET).ram
-    search = search_updates(GRAPH, plan, gains, TARGET, Limits(ram=ram))
+    search = search_updates(GRAPH, plan, prospects, TARGET, Limits(ram=ram))
     whole = next(c for c in search.candidates if c.name == f"last:{count}")
     assert (whole.cost.ram, whole.fits) == (ram, True)
-    assert search.best.gain >= whole.gain
+    assert search.best.rank <= whole.rank
+    assert search.best.rank == min(c.rank for c in search.candidates if c.fits)
+    assert (whole.forecast is None) == (prospects.forecaster is None)
     found = memory_need(GRAPH, plan_memory(GRAPH, search.best.plan), TARGET).ram
     assert found == search.best.cost.ram <= ram
 
 
 @pytest.mark.parametrize("limit", ["ram", "time_s", "energy_j"])
 def test_more_room_never_promises_less(everything, limit):
-    plan, gains = everything
-    open_search = search_updates(GRAPH, plan, gains, TARGET, Limits())
+    plan, prospects = everything[0], by_gain(everything[1])
+    open_search = search_updates(GRAPH, plan, prospects, TARGET, Limits())
     assert told(open_search.best.plan) == told(plan)
     least = min(getattr(c.cost, limit) for c in open_search.candidates)
     most = getattr(open_search.best.cost, limit)
     found = []
     for share in (0.0, 0.3, 0.7, 1.0):
         bound = type(most)(least + share * (most - least))
-        search = search_updates(GRAPH, plan, gains, TARGET, Limits(**{limit: bound}))
+        search = search_updates(GRAPH, plan, prospects, TARGET, Limits(**{limit: bound}))
         assert getattr(search.best.cost, limit) <= bound
         found.append(search.best.gain)
     assert found == sorted(found)
@@ -129,7 +138,7 @@ def test_what_promises_most_is_taken_first():
     gains = {name: LayerGain(np.zeros(n), 0.0) for name, n in {"layer0": 8, "layer2": 16, "layer5": 10}.items()}
     gains["layer2"].weights[[3, 11]] = 1.0
     room = memory_need(GRAPH, plan_memory(GRAPH, select(GRAPH, "layer2:2")), TARGET).ram
-    best = search_updates(GRAPH, plan, gains, TARGET, Limits(ram=room)).best
+    best = search_updates(GRAPH, plan, Prospects(gains), TARGET, Limits(ram=room)).best
     assert best.plan.channels_of("layer2", 16) == (3, 11)
 
 
@@ -168,7 +177,7 @@ def test_a_table_learns_by_rows():
     gains = measure_gains(graph, select(graph, "all"), inputs, np.arange(40) % 4)
     assert (gains["t2"].weights[:5] > 0).all()
     assert not gains["t2"].weights[5:].any()
-    found = search_updates(graph, select(graph, "all"), gains, TARGET, Limits(ram=2745))
+    found = search_updates(graph, select(graph, "all"), Prospects(gains), TARGET, Limits(ram=2745))
     candidates = {candidate.name: candidate for candidate in found.candidates}
     deepest = candidates["from t2"]
     assert deepest.fits
