@@ -89,8 +89,8 @@ def choose_plan(
         rows = {name: gain.weights for name, gain in gains.items()}
         chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
         return _asked_for(chosen, choice, options, request), None
-    prospects = measure_prospects(graph, everything, samples.inputs, wanted, progress)
     may_learn = _asked_for(everything, choice, options, request)
+    prospects = measure_prospects(graph, may_learn, samples.inputs, wanted, progress)
     search = search_with_recomputation(graph, may_learn, prospects, target, limits, choice.recompute)
     return search.best.plan, search
 

@@ -18,6 +18,7 @@ from rct_tflite.reference.gradients import SETTLED_BITS
 from rct_tflite.reference.losses import HUBER_DELTA, loss_tensor
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.quantization import ACTIVATION_MAX, ACTIVATION_MIN
+from rct_tflite.spec.step_options import DECAY_BITS, RATE_ONE, WEIGHT_ONE
 from rct_tflite.spec.training_plan import Loss, TrainingPlan
 
 EPOCHS = 10
@@ -28,6 +29,8 @@ SETTLED = 2.0 ** (SETTLED_BITS - 15)
 """Cross-entropy: errors of probabilities below this teach nothing, and losses below it are told apart no more."""
 MOST_BYTES = 2**28
 """Of what layers and rows add to kernels, kept for other update sets with the same."""
+DIGITS = 4
+"""Significant ones of a forecast: sums of products come out a little different on other computers."""
 DIVERGED = 1e9
 """Stands for any loss above it: at such a rate the network would not learn."""
 
@@ -53,7 +56,8 @@ class Forecaster:
 
     Args:
         graph: The network.
-        plan: What may learn, all of it; its learning rate and loss. Options of the step are left out.
+        plan: What may learn, all of it; its learning rate, loss and options of the step. Sums over samples count as
+            steps of a part of the rate, momentum as steps of what it comes to in the end.
         tangents: Of its samples.
         wanted: The class of each of the samples, (n,), or int8 targets (n, outputs), as the loss takes it.
     """
@@ -71,7 +75,12 @@ class Forecaster:
         self._settled = SETTLED / (1 if plan.loss.takes_class else tensor.size) if entropy else 0.0
         self._fold = _folds(np.asarray(wanted) if plan.loss.takes_class else np.zeros(len(wanted), int))
         self._parts: OrderedDict[tuple[str, tuple[int, ...]], Slopes] = OrderedDict()
-        self._order = np.random.default_rng(0).permutation(len(wanted))
+        order = np.random.default_rng(0).permutation(len(wanted))
+        self._steps = np.tile(order, EPOCHS)
+        self._rates = _rates(plan, len(self._steps))
+        weights = np.array(plan.options.class_weights or (WEIGHT_ONE,)) / WEIGHT_ONE
+        every = np.broadcast_to(weights, self._wanted.shape[1])
+        self._weights = self._wanted @ every[:, None] if plan.loss.takes_class else np.tile(every, (len(wanted), 1))
 
     def forecast(self, plan: TrainingPlan) -> Forecast:
         """Returns what fine-tuning of an update set would come to.
@@ -82,9 +91,9 @@ class Forecaster:
         with np.errstate(over="ignore", invalid="ignore"):
             losses = self._loss(self._trained(self._kernel(plan)), self._wanted)[0]
         losses = np.minimum(np.nan_to_num(losses, nan=DIVERGED), DIVERGED)
-        learnt = float(losses[0].mean())
-        held_out = float(losses[1 + self._fold, np.arange(len(self._fold))].mean())
-        return Forecast(learnt, held_out, float(np.sqrt((learnt + self._least) * (held_out + self._least))))
+        learnt, held_out = losses[0].mean(), losses[1 + self._fold, np.arange(len(self._fold))].mean()
+        score = np.sqrt((learnt + self._least) * (held_out + self._least))
+        return Forecast(*(float(f"{value:.{DIGITS}g}") for value in (learnt, held_out, score)))
 
     def _kernel(self, plan: TrainingPlan) -> Floats:
         """Returns how a step on each output moves each other, (n * outputs, n * outputs)."""
@@ -109,13 +118,31 @@ class Forecaster:
         count, width = start.shape
         runs = 2 + int(self._fold.max())
         outputs = np.repeat(start.reshape(1, -1), runs, axis=0)
-        moves = (self._plan.learning_rate * kernel).reshape(count, width, -1)
-        for index in np.tile(self._order, EPOCHS):
-            errors = self._loss(outputs[:, index * width : (index + 1) * width], self._wanted[index])[1]
-            errors[np.abs(errors).max(axis=1) < self._settled] = 0.0
+        moves = kernel.reshape(count, width, -1)
+        for index, rate in zip(self._steps, self._rates, strict=True):
+            errors = self._errors(outputs[:, index * width : (index + 1) * width], index)
             errors[1 + self._fold[index]] = 0.0
-            outputs -= errors @ moves[index]
+            outputs -= rate * errors @ moves[index]
         return outputs.reshape(runs, count, width)
+
+    def _errors(self, outputs: Floats, index: int) -> Floats:
+        """Returns by what a sample's outputs (runs, outputs) are pulled, as the step's options make it."""
+        errors = self._loss(outputs, self._wanted[index])[1]
+        errors[np.abs(errors).max(axis=1) < self._settled] = 0.0
+        errors *= self._weights[index]
+        if self._plan.options.clip_norm is not None:
+            norms = np.maximum(np.linalg.norm(errors, axis=1, keepdims=True), np.finfo(float).tiny)
+            errors *= np.minimum(1.0, self._plan.options.clip_norm / norms)
+        return errors
+
+
+def _rates(plan: TrainingPlan, steps: int) -> Floats:
+    """Returns the rate of each step."""
+    options = plan.options
+    factors = np.ones(steps)
+    for point in options.schedule or ():
+        factors[point.step :] = point.rate / RATE_ONE
+    return factors * plan.learning_rate / options.accumulate / (1.0 - options.momentum * 2.0**-DECAY_BITS)
 
 
 def _product(slopes: Slopes, rows: tuple[int, ...]) -> Slopes:

@@ -1,7 +1,7 @@
 """By what a search judges update sets: what rows and biases promise, and what a whole fine-tuning would come to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,9 @@ import numpy.typing as npt
 from rct_tflite.planning.forecast import Forecast, Forecaster
 from rct_tflite.planning.gains import LayerGain, Progress, measure_gains, unseen
 from rct_tflite.planning.tangents import measure_tangents
+from rct_tflite.spec.aid_options import NO_AIDS
 from rct_tflite.spec.graph import Graph, Inputs
+from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.training_plan import TrainingPlan
 
 FORECAST = (
@@ -63,14 +65,15 @@ def measure_prospects(
 
     Args:
         graph: The network.
-        plan: What may learn, all of it; its learning rate and loss.
+        plan: What may learn, all of it; its learning rate, loss and options of the step.
         inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
         wanted: The class of each, (n,), or int8 targets (n, outputs), as the loss takes it.
         progress: Called with how many samples are done, and of how many; they are looked at once for gains, and once
             for forecasts.
     """
-    gains = measure_gains(graph, plan, inputs, wanted, progress)
-    tangents = measure_tangents(graph, plan, inputs, progress)
+    plain = replace(plan, options=PLAIN_STEP, aids=NO_AIDS)
+    gains = measure_gains(graph, plain, inputs, wanted, progress)
+    tangents = measure_tangents(graph, plain, inputs, progress)
     if tangents is None:
         return Prospects(gains)
     return Prospects(gains, Forecaster(graph, plan, tangents, wanted[tangents.chosen]))

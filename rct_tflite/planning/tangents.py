@@ -11,7 +11,6 @@ from rct_tflite.reference.gradients import ScaledError
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.trainer import ReferenceTrainer
 from rct_tflite.spec.graph import Graph, Inputs, Op
-from rct_tflite.spec.step_options import PLAIN_STEP
 from rct_tflite.spec.training_plan import TrainingPlan
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +47,7 @@ def measure_tangents(graph: Graph, plan: TrainingPlan, inputs: Inputs, progress:
 
     Args:
         graph: The network.
-        plan: What may learn, all of it.
+        plan: What may learn, all of it, in plain steps.
         inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
         progress: Called after each sample with how many are done, and of how many.
 
@@ -78,7 +77,7 @@ class _Recorder(ReferenceTrainer):
     """Takes a trainer's gradients for an error of 1 at one output after the other; nothing learns."""
 
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
-        super().__init__(graph, replace(plan, options=PLAIN_STEP, error_bits=ERROR_BITS, adaptation=None))
+        super().__init__(graph, replace(plan, error_bits=ERROR_BITS))
         self._seen: dict[str, Slopes] = {}
         self._one = 1.0 / loss_constants(graph, plan.loss).scale
         self.blank = {
