@@ -144,7 +144,8 @@ def _rows(result: ProjectEstimate) -> list[tuple[str, str]]:
         alone = " (the part alone; give --sleep-uw for your board)" if result.sleeps_alone else ""
         asleep = f"of which asleep {day.sleep_j.value:.2g} J{alone}"
         rows.append(("day", f"{format_interval(day.energy_j, 1.0, 'J')}, {asleep}"))
-        rows.append(("mean power", f"{format_interval(day.average_mw, 1e3, 'uW')}, duty {day.duty.value:.2%}"))
+        duty = f"duty {day.duty.value:.2%}" + (", more than there is time for" if day.duty.value > 1 else "")
+        rows.append(("mean power", f"{format_interval(day.average_mw, 1e3, 'uW')}, {duty}"))
     if result.battery_days is not None:
         rows.append(("battery", format_interval(result.battery_days, 1.0, "days")))
     rows += [_memory_row(use) for use in (result.memory.ram, result.memory.flash)]

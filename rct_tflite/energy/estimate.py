@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rct_tflite.errors import TargetError
 from rct_tflite.spec.target import Quantity, Target
+from rct_tflite.spec.target_checks import LARGEST_VOLTAGE
 
 HZ_PER_MHZ = 1e6
 JOULES_PER_CYCLE = 1e-9
@@ -222,10 +223,12 @@ def _with_fewer_waits(target: Target, clock_mhz: float) -> Target:
 
 
 def _at_supply(target: Target, voltage_v: float) -> Quantity:
-    if target.voltage_v is None or voltage_v <= 0:
+    known = "none there" if target.voltage_v is None else f"{target.voltage_v.value:g} there"
+    if target.voltage_v is None or not 0 < voltage_v <= LARGEST_VOLTAGE:
         raise TargetError(
-            f"Cannot move target '{target.name}' to this supply. Expected a voltage above 0, and voltage_v in the "
-            f"target's file. Received: {voltage_v:g} V, {target.voltage_v}. Add voltage_v to a file of your own."
+            f"Cannot move target '{target.name}' to this supply. Expected volts above 0, at most "
+            f"{LARGEST_VOLTAGE:g}, and voltage_v in the target's file. Received: {voltage_v:g} V, {known}. "
+            "Give volts, or add voltage_v to a file of your own."
         )
     factor = voltage_v / target.voltage_v.value if target.linear_regulator else 1.0
     power = target.active_mw_per_mhz

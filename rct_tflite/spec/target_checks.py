@@ -95,6 +95,9 @@ def check_target(path: Path, target: Target) -> None:
             "voltage_v",
             f"must be at most {LARGEST_VOLTAGE:g} V. Received: {target.voltage_v.high:g}.",
         )
+    read_bytes = None if target.timing is None else target.timing.read_bytes
+    if read_bytes is not None and read_bytes & (read_bytes - 1):
+        raise wrong(path, "flash.read_bytes", f"must be a power of two. Received: {read_bytes}.")
     if target.writing is not None and target.writing.erase_bytes % target.writing.write_bytes:
         raise wrong(
             path,

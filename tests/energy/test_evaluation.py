@@ -8,14 +8,24 @@ import pytest
 from tests.energy.published import STACKS, write_published, write_table
 from tools.energy_evaluation.carrying import model_on_part
 from tools.energy_evaluation.counted import Counted, read_counts
+from tools.energy_evaluation.defaults import default_mw_per_mhz
 from tools.energy_evaluation.protocols import Evaluation
 from tools.energy_evaluation.run import DATA, main, measure
 from tools.energy_evaluation.sessions import macs_run, unusual_stalls
-from tools.energy_evaluation.table import BENCHMARKS, LAYER_ENERGY, LAYERS, RESULTS, Row, read_layers, read_results
+from tools.energy_evaluation.table import (
+    BENCHMARKS,
+    LAYER_ENERGY,
+    LAYERS,
+    NEEDED,
+    RESULTS,
+    Row,
+    read_layers,
+    read_results,
+)
 
 STACK = STACKS[0][0]
 REACHED = {
-    "power known": (3, 6, 12, 90),
+    "power known": (3, 7, 12, 90),
     "calibrated": (5, 12, 20, 90),
     "  stack known": (5, 12, 20, 90),
     "uncalibrated": (35, 50, 75, 90),
@@ -34,6 +44,11 @@ def read(folder, counted=None):
         tuple(read_layers(folder / LAYER_ENERGY)),
         read_counts() if counted is None else Counted(counted),
     )
+
+
+def results_of(folder):
+    with (folder / RESULTS).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +70,7 @@ def published_figures(request):
 
 
 def figures(folder):
-    return {result.bar.name: result.figures for result in measure(read(folder))}
+    return {result.bar.name: result.figures for result in measure(read(folder)) if result.points}
 
 
 def test_the_estimate_keeps_its_limits(published_figures):
@@ -84,8 +99,7 @@ def test_what_is_asked_is_not_among_what_is_fitted(synthetic, tmp_path):
     """A wrong value of the point itself moves no estimate of it."""
     for name in (LAYERS, LAYER_ENERGY):
         (tmp_path / name).write_bytes((synthetic / name).read_bytes())
-    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = results_of(synthetic)
     asked = next(row for row in rows if row["mcu"] == "STM32U575" and row["benchmark"] == "kws")
     for key in ("latency_ms", "energy_run_latency_ms", "energy_uj"):
         asked[key] = str(1000 * float(asked[key]))
@@ -119,8 +133,7 @@ def test_counted_instructions_foretell_energy(synthetic):
 
 
 def test_counted_estimates_do_not_see_what_is_asked(synthetic, tmp_path):
-    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = results_of(synthetic)
     asked = next(row for row in rows if row["board"] == "A" and row["stack"] == STACK and row["benchmark"] == "kws")
     asked["energy_uj"] = str(1000 * float(asked["energy_uj"]))
     for name in (LAYERS, LAYER_ENERGY):
@@ -139,8 +152,7 @@ def test_wider_reads_of_the_flash_are_taken_off_and_added_again(synthetic, tmp_p
     """A session with the flash as one bank is in usual cycles what it would be with two: no other estimate moves."""
     for name in (LAYERS, LAYER_ENERGY):
         (tmp_path / name).write_bytes((synthetic / name).read_bytes())
-    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = [{**row, "notes": ""} for row in csv.DictReader(file)]
+    rows = [{**row, "notes": ""} for row in results_of(synthetic)]
     read_fewer = {"ad": 2 * 81920 / 16, "ic": 3 * 3 * (3 * 16 + 16 * 16 + 32 * 32) / 16}  # 16 bytes at once, not 8
     shortened = {}
     for row in rows:
@@ -212,13 +224,21 @@ def test_missing_data_says_what_to_do(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "message"), [("clock_mhz", "fast", "fast"), ("stack", None, "lacks columns")]
+    ("column", "value", "message"),
+    [
+        ("clock_mhz", "fast", "fast"),
+        ("latency_ms", "0", "0 is not above 0"),
+        ("energy_uj", "nan", "nan is not above 0"),
+        ("energy_uj", "", "No row can be asked"),
+        ("mcu", "STM32L4R5", "Add rows of other parts"),
+        ("stack", None, "lacks columns. Expected stack"),
+        ("precision", None, "lacks columns. Expected precision"),
+    ],
 )
 def test_damaged_data_is_refused(synthetic, tmp_path, capsys, column, value, message):
-    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = results_of(synthetic)
     for row in rows:
-        row[column] = value
+        row |= {column: value, "energy_run_latency_ms": ""}
         if value is None:
             del row[column]
     write_table(tmp_path / RESULTS, rows)
@@ -226,10 +246,50 @@ def test_damaged_data_is_refused(synthetic, tmp_path, capsys, column, value, mes
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\xff\xfe", "is no table"), (",".join(NEEDED).encode(), "holds no rows")]
+)
+def test_what_is_no_table_is_refused(synthetic, tmp_path, capsys, content, message):
+    (tmp_path / RESULTS).write_bytes(content)
+    assert main(["--data", str(synthetic), "--results", str(tmp_path / RESULTS)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_other_results_may_lack_the_stack_of_the_layers(synthetic, tmp_path, capsys):
+    write_table(tmp_path / RESULTS, [row for row in results_of(synthetic) if row["stack"] != STACK])
+    asked = ["--data", str(synthetic), "--results", str(tmp_path / RESULTS)]
+    assert main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "layers               0  not asked: no such rows in these tables" in lines
+    assert main([*asked, "--json"]) == 0
+    bars = {bar["name"]: bar for bar in json.loads(capsys.readouterr().out)["bars"]}
+    assert (bars["layers"]["figures"], bars["calibrated"]["figures"]["factor"] < 2) == (None, True)
+
+
+def test_order_repeats_and_zeros_of_versions_do_not_matter(synthetic, tmp_path):
+    rows = results_of(synthetic)
+    write_table(
+        tmp_path / RESULTS, [{**row, "stack": row["stack"].replace("8.0.0", "8.0")} for row in rows[::-1] + rows[:9]]
+    )
+    there, here = ({(r.part, r.kernels, r.benchmark) for r in read_results(f / RESULTS)} for f in (synthetic, tmp_path))
+    assert there == here
+    assert len(read_results(tmp_path / RESULTS)) == len(rows)
+
+
+def test_an_external_regulator_is_told_by_board_or_note(synthetic, tmp_path):
+    """The current of a linear regulator counts at the supply of the core then."""
+    rows = [{**row, "notes": "", "voltage_v": 3.0} for row in results_of(synthetic) if row["mcu"] == "STM32L4R5"]
+    rows = [{**rows[0], **told} for told in ({}, {"board": "NUCLEO-L4R5ZI-P"}, {"notes": "Dual Bank; SMPS"})]
+    write_table(tmp_path / RESULTS, rows)
+    power = [
+        default_mw_per_mhz(row, []).value for row in sorted(read_results(tmp_path / RESULTS), key=lambda r: r.switched)
+    ]
+    assert power[1:] == pytest.approx([power[0] * 1.29 / 3.0] * 2)
+
+
 @pytest.mark.parametrize(("flag", "kept", "with_energy"), [("BAD_ENERGY: why", 24, 23), ("DUPLICATE of v1", 23, 23)])
 def test_flagged_rows_are_not_believed(synthetic, tmp_path, flag, kept, with_energy):
-    with (synthetic / RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = results_of(synthetic)
     rows[0]["quality_flag"] = flag
     write_table(tmp_path / RESULTS, rows)
     read_rows = read_results(tmp_path / RESULTS)

@@ -123,8 +123,10 @@ def test_a_slower_clock_may_save_waiting(clock, waits):
     assert dict(slow.op_cpi)["mac"].high == dict(target.op_cpi)["mac"].high
 
 
-@pytest.mark.parametrize(("clock", "voltage", "message"), [(101, None, "at most 100 MHz"), (0, None, "above 0")])
-def test_impossible_clocks(target, clock, voltage, message):
+@pytest.mark.parametrize(
+    ("clock", "voltage", "message"), [(101, None, "at most 100 MHz"), (0, None, "above 0"), (None, 3300, "at most 60")]
+)
+def test_impossible_clocks_and_supplies(target, clock, voltage, message):
     with pytest.raises(TargetError, match=message):
         at_operating_point(target, clock, voltage)
 

@@ -181,6 +181,7 @@ def test_a_part_inherits_from_its_core_what_it_does_not_say(tmp_path):
             "slower than the clock allows.*at most 90",
         ),
         ("[flash.erase_bytes]\nvalue = 2048", "[flash.erase_bytes]\nvalue = 2049", "must be a multiple of flash.write"),
+        ("[flash.read_bytes]\nvalue = 16", "[flash.read_bytes]\nvalue = 12", "must be a power of two. Received: 12"),
         ("[flash.zero_wait_mhz]", "[headline.voltage_v]", "flash.zero_wait_mhz is missing. Expected all or none"),
         ("flash.size]\nvalue = 65536", "flash.size]\nvalue = 65537", "flash must lie in the regions of the part"),
         ("origin = 0x20000000\nsize", "origin = 0x8000\nsize", "region 'SRAM' overlaps region 'flash'"),

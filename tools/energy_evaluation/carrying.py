@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.transfer import EVERYWHERE, Array, Effect, Effects, Setting
 from rct_tflite.energy.tuning import Question, tuned
+from rct_tflite.errors import DataError
 from tools.energy_evaluation.table import BENCHMARKS, Row
 
 LEVEL = Effect(EVERYWHERE, 2.0)
@@ -68,21 +69,20 @@ class Carrier:
     likeness: Array
     rows: tuple[Row, ...]
     costs: Array
-    _tuned: dict[tuple[tuple[int, ...], bool, Hidden], Effects] = field(default_factory=dict)
+    _tuned: dict[tuple[tuple[int, ...], bool], Effects] = field(default_factory=dict)
 
-    def predict(self, asked: Row, hidden: Hidden, like: Hidden = model_on_part) -> Interval:
+    def predict(self, asked: Row, hidden: Hidden) -> Interval:
         """Returns the cost of the asked row from the rows that it does not hide.
 
         Args:
             asked: What is wanted.
             hidden: What must not be seen.
-            like: What the questions hide that choose the sizes of the effects.
         """
         seen = [i for i, row in enumerate(self.rows) if not hidden(row, asked)]
-        effects = self._effects([i for i in seen if not model_on_part(self.rows[i], asked)], asked, like)
+        effects = self._effects([i for i in seen if not model_on_part(self.rows[i], asked)], asked)
         return effects.predict([_setting(self.rows[i]) for i in seen], self.costs[seen], _setting(asked))
 
-    def _effects(self, seen: Sequence[int], asked: Row, like: Hidden) -> Effects:
+    def _effects(self, seen: Sequence[int], asked: Row) -> Effects:
         """Returns the effects with the sizes that answer questions among the seen rows best.
 
         Where the stack of the asked row ran on no other part, theirs is hidden elsewhere too: what is unlike any
@@ -90,22 +90,28 @@ class Carrier:
         """
         rows = [self.rows[i] for i in seen]
         known = ran_elsewhere(rows, asked)
-        key = (tuple(seen), known, like)
+        key = (tuple(seen), known)
         if key not in self._tuned:
             start = Effects(self.effects, self.likeness)
             settings = [_setting(row) for row in rows]
-            self._tuned[key] = tuned(start, settings, self.costs[list(seen)], _questions(rows, known, like))
+            questions = _questions(rows, known)
+            if not questions:
+                raise DataError(
+                    f"Nothing tells how far measured rows may be carried to {asked.setup} {asked.benchmark}. Expected "
+                    f"rows of several models on several parts. Received: {len(rows)} rows. Add rows of other parts."
+                )
+            self._tuned[key] = tuned(start, settings, self.costs[list(seen)], questions)
         return self._tuned[key]
 
 
-def _questions(rows: Sequence[Row], known: bool, like: Hidden) -> list[Question]:
-    """Returns a question for each row, those that hide the same together."""
+def _questions(rows: Sequence[Row], known: bool) -> list[Question]:
+    """Returns a question for each row, which hides its model on its part; those that hide the same together."""
     asked: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
         unseen = (
             i
             for i, other in enumerate(rows)
-            if like(other, row) or not (known or other.family != row.family or other.part == row.part)
+            if model_on_part(other, row) or not (known or other.family != row.family or other.part == row.part)
         )
         asked.setdefault(tuple(unseen), []).append(index)
     return [Question(tuple(indices), unseen) for unseen, indices in asked.items() if len(unseen) < len(rows)]

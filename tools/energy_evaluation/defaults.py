@@ -23,6 +23,9 @@ BETWEEN_PARTS = 0.2
 TARGET_OF = {"R7FA": "ra6m4"}
 """Parts whose target is not called after the short name."""
 FAMILIES = ("", "stm32")
+CORE_SUPPLY_V = 43 * 3.3 / 110
+"""What the current of a linear regulator is worth where an external switched one supplies the core: an STM32L4R5 is
+listed with 43 uA/MHz at 3.3 V then, and with 110 at any supply otherwise."""
 MICRO_TO_MILLI = 1e-3
 
 
@@ -66,7 +69,9 @@ def _headline_mw(row: Row) -> _Headline | None:
     headline = None if target is None else target.headline
     if target is None or headline is None:
         return None
-    supply = row.voltage_v if target.linear_regulator and row.voltage_v else headline.voltage_v.value
+    supply = headline.voltage_v.value
+    if target.linear_regulator:
+        supply = CORE_SUPPLY_V if row.switched else row.voltage_v or supply
     current = headline.ua_per_mhz
     deviation = math.log(current.high / current.low) / 2 / DEVIATIONS_90
     return _Headline(current.value * supply * MICRO_TO_MILLI, deviation, IDLE in current.source)

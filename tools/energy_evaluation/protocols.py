@@ -34,6 +34,9 @@ LARGE_LAYER = 0.05
 """Part of the model's energy above which a layer counts."""
 MODEL_ERROR = 0.05
 """Relative error of the sum of cost items for a whole model: its small ops are not in the items."""
+MODELS_DRAW = 0.1
+"""How far the power of a model lies from that of a board's others where no other part tells (logarithm, nine times in
+ten)."""
 NJ_PER_UJ = 1e3
 
 
@@ -80,8 +83,8 @@ class Evaluation:
     @cached_property
     def asked(self) -> tuple[Row, ...]:
         """Rows with energy whose board and stack has at least three others."""
-        points = Counter(row.setup for row in self.rows if row.energy_uj is not None)
-        return tuple(r for r in self.rows if r.energy_uj is not None and points[r.setup] > OTHER_BENCHMARKS)
+        models = Counter(setup for setup, _ in {(r.setup, r.benchmark) for r in self.rows if r.energy_uj is not None})
+        return tuple(r for r in self.rows if r.energy_uj is not None and models[r.setup] > OTHER_BENCHMARKS)
 
     @cached_property
     def elsewhere(self) -> tuple[Row, ...]:
@@ -93,12 +96,20 @@ class Evaluation:
         return [_point(row, around(self._macs(row) * self._uj_per_mac(row), 1.0)) for row in self.asked]
 
     def by_power(self) -> list[Point]:
-        """Power known from the other benchmarks of the board, latency measured."""
-        carrier = self._carriers[1]
-        return [
-            _point(row, carrier.predict(row, same_point, like=same_point).scaled(row.cycles / NJ_PER_UJ))
-            for row in self.asked
-        ]
+        """Power known from the other benchmarks of the board, latency measured.
+
+        It is the mean of the others. Nine of ten models lie as near to it as on the part where they lie farthest, the
+        asked one aside.
+        """
+        apart: dict[str, list[float]] = defaultdict(list)
+        for row in self.asked:
+            apart[row.part].append(abs(math.log(row.power_mw / self._power_of_others(row))))
+        nine_in_ten = {part: float(np.quantile(distances, 0.9)) for part, distances in apart.items()}
+        points = []
+        for row in self.asked:
+            farthest = max((far for part, far in nine_in_ten.items() if part != row.part), default=MODELS_DRAW)
+            points.append(_point(row, around(self._power_of_others(row) * row.latency_ms, farthest / DEVIATIONS_90)))
+        return points
 
     def calibrated(self, hidden: Hidden = model_on_part) -> list[Point]:
         """Neither power nor latency of the asked model is known; the board's other benchmarks are."""
@@ -135,6 +146,11 @@ class Evaluation:
                 cost = self._nj_per_instruction(row, model_on_part)
                 points.append(_layer_point(number, layer, energy_uj(instructions, cost)))
         return points
+
+    def _power_of_others(self, row: Row) -> float:
+        """Returns the mean power in mW of the other models of a board and stack."""
+        others = [r for r in self.asked if r.setup == row.setup and not same_point(r, row)]
+        return float(np.exp(np.mean([math.log(r.power_mw) for r in others])))
 
     def _macs(self, row: Row) -> float:
         return float(sum(layer.macs for layer in self.shapes if layer.model == row.benchmark))
@@ -211,13 +227,16 @@ class Evaluation:
         return [
             (number, layer)
             for number, layer in enumerate(self.measured)
-            if layer.energy_uj > LARGE_LAYER * totals[layer.kernels, layer.model]
+            if layer.energy_uj > LARGE_LAYER * totals[layer.kernels, layer.model] and self._runs_of(layer)
         ]
 
-    def _row(self, layer: Layer) -> Row:
-        """Returns the run that a measured layer belongs to."""
+    def _runs_of(self, layer: Layer) -> list[Row]:
+        """Returns the runs that a measured layer may belong to; other results than those published may have none."""
         run = (layer.part, layer.kernels, layer.model)
-        return next(r for r in self.asked if (r.part, r.kernels, r.benchmark) == run)
+        return [r for r in self.asked if (r.part, r.kernels, r.benchmark) == run]
+
+    def _row(self, layer: Layer) -> Row:
+        return self._runs_of(layer)[0]
 
 
 def _layer_point(number: int, layer: Layer, estimate: Interval) -> Point:

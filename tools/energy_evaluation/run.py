@@ -15,11 +15,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # tools/ is no part of the installed package
 
-from rct_tflite.errors import RCTError  # noqa: E402
+from rct_tflite.errors import DataError, RCTError  # noqa: E402
 from tools.energy_evaluation.carrying import model_anywhere  # noqa: E402
 from tools.energy_evaluation.counted import read_counts  # noqa: E402
 from tools.energy_evaluation.protocols import Evaluation, Point  # noqa: E402
-from tools.energy_evaluation.table import LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
+from tools.energy_evaluation.table import BENCHMARKS, LAYER_ENERGY, LAYERS, RESULTS, read_layers, read_results  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "energy"
 """The published tables, beside the checkout."""
@@ -70,7 +70,11 @@ class Measured:
 
 
 def measure(evaluation: Evaluation) -> list[Measured]:
-    """Asks every question that the data can answer."""
+    """Asks every question; the data may have no point for some.
+
+    Raises:
+        DataError: If there is nothing to ask.
+    """
     known = {f"{row.setup} {row.benchmark}" for row in evaluation.elsewhere}
     counted = {f"{row.setup} {row.benchmark}" for row in evaluation.asked if evaluation.counted.of(row) is not None}
     calibrated, uncalibrated = evaluation.calibrated(), evaluation.uncalibrated()
@@ -81,7 +85,14 @@ def measure(evaluation: Evaluation) -> list[Measured]:
             evaluation.by_power(),
         ),
         (
-            Bar("calibrated", "the board's other models, this one on other parts", 5, 12, 20, covered=90),
+            Bar(
+                "calibrated",
+                "the board's other models; this one counted, or on other parts",
+                5,
+                12,
+                20,
+                covered=90,
+            ),
             calibrated,
         ),
         (
@@ -93,7 +104,7 @@ def measure(evaluation: Evaluation) -> list[Measured]:
             evaluation.calibrated(model_anywhere),
         ),
         (
-            Bar("uncalibrated", "data sheet, and cycles of other parts", median=35, factor=2, covered=90),
+            Bar("uncalibrated", "data sheet; cycles of other parts", median=35, factor=2, covered=90),
             uncalibrated,
         ),
         (
@@ -106,7 +117,12 @@ def measure(evaluation: Evaluation) -> list[Measured]:
             evaluation.by_counted_layer(),
         ),
     )
-    return [Measured(bar, tuple(points)) for bar, points in asked if points]
+    if not evaluation.asked:
+        raise DataError(
+            f"No row can be asked. Expected a board and stack with the energy of {', '.join(BENCHMARKS)}, plain and "
+            f"int8. Received: {len(evaluation.rows)} such rows, none with four energies. Add rows."
+        )
+    return [Measured(bar, tuple(points)) for bar, points in asked]
 
 
 def table(results: list[Measured]) -> str:
@@ -114,6 +130,9 @@ def table(results: list[Measured]) -> str:
     head = f"{'estimate':<15} {'points':>6} {'median':>7} {'p90':>6} {'worst':>6} {'factor':>7} {'covered':>8}  bar"
     lines = [head]
     for result in results:
+        if not result.points:
+            lines.append(f"{result.bar.name:<15} {0:>6}  not asked: no such rows in these tables")
+            continue
         figures, bar = result.figures, result.bar
         names = ("median", "p90", "worst", "factor", "covered")
         limits = ", ".join(f"{name} {getattr(bar, name):g}" for name in names if getattr(bar, name))
@@ -132,8 +151,8 @@ def as_json(results: list[Measured]) -> str:
         {
             "name": result.bar.name.strip(),
             "question": result.bar.question,
-            "figures": result.figures,
-            "missed": result.missed,
+            "figures": result.figures if result.points else None,
+            "missed": result.missed if result.points else [],
             "points": [
                 {
                     "name": point.name,
@@ -156,12 +175,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, default=DATA, metavar="FOLDER", help=f"{RESULTS}, {LAYERS}, {LAYER_ENERGY}"
     )
-    parser.add_argument("--results", type=Path, metavar="CSV", help=f"another file with the columns of {RESULTS}")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="CSV",
+        nargs="+",
+        help=f"other files with the columns of {RESULTS}, as one table",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every point")
     options = parser.parse_args(arguments)
     try:
         evaluation = Evaluation(
-            rows=tuple(read_results(options.results or options.data / RESULTS)),
+            rows=tuple(read_results(*(options.results or [options.data / RESULTS]))),
             shapes=tuple(read_layers(options.data / LAYERS)),
             measured=tuple(read_layers(options.data / LAYER_ENERGY)),
             counted=read_counts(),

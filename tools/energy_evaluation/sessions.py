@@ -8,9 +8,9 @@ from tools.energy_evaluation.table import Layer, Row
 
 VWW_REPORTED = 4_646_932 / 7_494_744
 """Multiply-accumulates of `vww` that X-CUBE-AI still counts, over those of before. The project files of the
-submissions hold its own count (`ModelMacc` in the .ioc files): the second in 7.1 to 8.0, the first from 8.1 on, with
-`copyWeightToRam=false` in all. The published .tflite file has output channels whose weights are all zero, half of its
-multiply-accumulates behind them."""
+submissions hold its own count (`ModelMacc` in the .ioc files): the second in 7.1 to 8.0, the first from 8.1 on, and
+`copyWeightToRam=false` wherever they tell it. The published .tflite file has output channels whose weights are all
+zero, half of its multiply-accumulates behind them."""
 DROPS_ZERO_CHANNELS = (8, 1)
 """First version of X-CUBE-AI that counts fewer."""
 ONE_BANK = 2
@@ -24,8 +24,8 @@ def macs_run(row: Row, macs: float) -> float:
         row: One model on one board.
         macs: Of the model.
     """
-    version = re.search(r"X-CUBE-AI (\d+)\.(\d+)", row.kernels)
-    drops = version is not None and (int(version[1]), int(version[2])) >= DROPS_ZERO_CHANNELS
+    version = re.search(r"X-CUBE-AI (\d+)(?:\.(\d+))?", row.kernels)
+    drops = version is not None and (int(version[1]), int(version[2] or 0)) >= DROPS_ZERO_CHANNELS
     return macs * VWW_REPORTED if drops and row.benchmark == "vww" else macs
 
 

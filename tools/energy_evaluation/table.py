@@ -1,6 +1,7 @@
 """Reads the published tables: which rows count, and what they say."""
 
 import csv
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ LAYER_ENERGY = "mlperf_tiny_layer_energy.csv"
 BENCHMARKS = ("vww", "ic", "kws", "ad")
 """The four models that every round has."""
 
+NEEDED = (
+    *("version", "submitter", "board", "mcu", "core", "clock_mhz", "voltage_v", "stack", "benchmark", "latency_ms"),
+    *("energy_uj", "device_class", "precision", "energy_run_latency_ms", "quality_flag"),
+)
+"""Columns of the results that are read; without `notes` a session is taken as usual for its part."""
+
 BAD_ENERGY, DUPLICATE = "BAD_ENERGY", "DUPLICATE"
 """Starts of a `quality_flag`: the energy is wrong; the row repeats another."""
 MENDED = re.compile(r"own trace gives .* ([0-9.]+) uJ/inf")
@@ -22,6 +29,8 @@ SAME_SILICON = {"U585": "U575"}
 """Parts that differ in cryptography only."""
 ONE_BANK_NOTE = "Single Bank"
 """In the notes of a system whose flash runs as one bank."""
+SWITCHED_NOTE, SWITCHED_BOARD = "SMPS", "-P"
+"""In the notes of a system with a switched regulator; how ST names boards whose core an external one supplies."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Row:
         latency_ms: Of the energy run where there is one.
         energy_uj: Of one inference; None if not measured.
         one_bank: Whether the flash runs as one bank, unlike as delivered.
+        switched: Whether a switched regulator supplies the core, as far as is told.
     """
 
     setup: str
@@ -57,6 +67,7 @@ class Row:
     latency_ms: float
     energy_uj: float | None
     one_bank: bool = False
+    switched: bool = False
 
     @property
     def cycles(self) -> float:
@@ -107,30 +118,30 @@ class Layer:
     part: str = ""
 
 
-def read_results(path: Path) -> list[Row]:
+def read_results(*paths: Path) -> list[Row]:
     """Reads the rows of plain microcontrollers with int8 models, without the repeated ones.
 
     Rows are repeated that are flagged so, and those without energy that tell the latency of an earlier row of the same
     stack and part, digit for digit.
     """
-    needed = ("benchmark", "device_class", "latency_ms", "energy_uj", "quality_flag", "stack")
     entries = [
-        entry
-        for entry in read_entries(path, needed)
+        (path, entry)
+        for path in paths
+        for entry in read_entries(path, NEEDED)
         if entry["device_class"] == "mcu"
         and entry["precision"] == "int8"
         and entry["benchmark"] in BENCHMARKS
         and not entry["quality_flag"].startswith(DUPLICATE)
     ]
-    rows: list[Row] = []
+    rows: dict[Row, None] = {}
     told: set[tuple[str, str, str, str]] = set()
-    for entry in entries:
+    for path, entry in sorted(entries, key=lambda read: _round_first(read[1])):
         row = _row(path, entry)
         key = (row.part, row.kernels, row.benchmark, entry["latency_ms"])
         if row.energy_uj is not None or key not in told:
-            rows.append(row)
+            rows[row] = None  # one that is there twice counts once
         told.add(key)
-    return rows
+    return list(rows)
 
 
 def read_layers(path: Path) -> list[Layer]:
@@ -160,29 +171,45 @@ def stack_names(stack: str) -> tuple[str, str]:
     Example:
         >>> stack_names("TFLM 2.3.1 + CMSIS-NN (mbed)")
         ('TFLM + CMSIS-NN', '2.3.1')
+        >>> stack_names("X-CUBE-AI 9.0.0") == stack_names("X-CUBE-AI 9.0")
+        True
     """
     version = re.search(r"\d+(?:\.\d+)*", stack)
     plain = re.sub(r"\(.*?\)", "", re.sub(r"\s*\d+(?:\.\d+)*", "", stack))
-    return " ".join(plain.split()), version.group() if version else ""
+    return " ".join(plain.split()), re.sub(r"(\.\d+)(\.0)+$", r"\1", version.group()) if version else ""
 
 
 def read_entries(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """Reads the rows of a table that must have some columns."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            entries = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            entries, columns = list(reader), reader.fieldnames or ()
     except OSError as error:
         raise DataError(
             f"Cannot read the published data. Expected a file {path}. Received: {error.strerror}. Put the folder "
-            "data/energy of the project's shared material beside the checkout, or name another with --data."
+            "data/energy of the project's shared material beside the checkout, or name another (--data, --results)."
         ) from error
-    missing = [name for name in needed if not entries or name not in entries[0]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table. Expected CSV in UTF-8. Received: {error}. Save it so.") from error
+    missing = [name for name in needed if name not in columns]
     if missing:
-        raise DataError(f"{path} lacks columns. Expected {', '.join(missing)}. Received: none. Use the same columns.")
+        found = ", ".join(columns)[:200] or "none"
+        raise DataError(
+            f"{path} lacks columns. Expected {', '.join(missing)}. Received: {found}. Use the same columns."
+        )
+    if not entries:
+        raise DataError(f"{path} holds no rows. Expected at least one. Received: the names of the columns. Add rows.")
     return entries
 
 
+def _round_first(entry: dict[str, str]) -> tuple[str, ...]:
+    """Orders rows, so that it does not matter how a file does: a round's with energy stand before those without."""
+    return (entry["version"], "" if entry["energy_uj"] else "later", *(entry[name] for name in NEEDED))
+
+
 def _row(path: Path, entry: dict[str, str]) -> Row:
+    notes = entry.get("notes") or ""
     family, version = stack_names(entry["stack"])
     core = core_name(entry["core"])
     # Kernels written for Arm's instructions are other kernels elsewhere.
@@ -198,21 +225,29 @@ def _row(path: Path, entry: dict[str, str]) -> Row:
             setup="|".join(entry[key] for key in ("version", "submitter", "board", "stack", "voltage_v")),
             part=_part(entry["mcu"]),
             core=core,
-            clock_mhz=float(entry["clock_mhz"]),
-            voltage_v=float(entry["voltage_v"]) if entry["voltage_v"] else None,
+            clock_mhz=_above_0(entry["clock_mhz"]),
+            voltage_v=_above_0(entry["voltage_v"]) if entry["voltage_v"] else None,
             library=f"{library} {kind}",
             family=f"{family} {kind}",
             kernels=f"{family} {version} {kind}",
             stack=entry["stack"],
             benchmark=entry["benchmark"],
-            latency_ms=float(latency),
-            energy_uj=float(energy) if energy else None,
-            one_bank=ONE_BANK_NOTE in (entry.get("notes") or ""),
+            latency_ms=_above_0(latency),
+            energy_uj=_above_0(energy) if energy else None,
+            one_bank=ONE_BANK_NOTE in notes,
+            switched=SWITCHED_NOTE in notes or entry["board"].endswith(SWITCHED_BOARD),
         )
     except ValueError as error:
         raise DataError(
-            f"{path} holds a row without a number where one must be: {error}. Received: {entry}."
+            f"{path} holds a row that cannot be: {error}. Expected numbers above 0. Received: {entry}. Mend it."
         ) from error
+
+
+def _above_0(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{text} is not above 0")
+    return number
 
 
 def _part(mcu: str) -> str:
