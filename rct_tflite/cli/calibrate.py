@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import json_option, print_json, typed
+from rct_tflite.cli.output import Number, json_option, print_json, typed
 from rct_tflite.energy.calibration.calibrate import Calibration, TraceOptions, calibrate_table, calibrate_trace
 from rct_tflite.energy.calibration.fit import Coefficient, Point
 from rct_tflite.energy.calibration.formats import FORMATS, read_measurement
@@ -35,8 +35,8 @@ def command() -> None:
 @command.command()
 @_TARGET
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Length of a phase.")
-@click.option("--sleep", "sleep_s", type=click.FloatRange(0.02, 60), default=0.2, show_default=True)
+@click.option("--seconds", type=Number(0.1, 60), default=1.0, show_default=True, help="Length of a phase.")
+@click.option("--sleep", "sleep_s", type=Number(0.02, 60), default=0.2, show_default=True)
 @click.option("--flash", is_flag=True, help="Also erase and write flash: two functions of port.h.")
 @click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto", show_default=True)
 @click.option("--emulator", type=click.Choice(["auto", "qemu", "unicorn"]), default="auto", show_default=True)
@@ -88,11 +88,11 @@ def firmware(
 )
 @click.option("--format", "form", type=click.Choice(["auto", *FORMATS]), default="auto", show_default=True)
 @click.option("--voltage", type=float, help="Supply in volts, where the file does not tell.")
-@click.option("--clock", "clock_mhz", type=click.FloatRange(0.01, 5000), help="Core clock in MHz, with --table.")
+@click.option("--clock", "clock_mhz", type=Number(0.01, 5000), help="Core clock in MHz, with --table.")
 @click.option("--column", "columns", multiple=True, metavar="NAME=UNIT", help="What a column is, such as 'Ch 1=mA'.")
 @click.option("--input", "input_bit", type=click.IntRange(0, 7), help="Digital input of the mark.  [default: found]")
 @click.option("--no-marks", is_flag=True, help="Find the phases by the power alone.")
-@click.option("--zero", "zero_s", type=click.FloatRange(0), default=0.0, help="Seconds at the start without the board.")
+@click.option("--zero", "zero_s", type=Number(0), default=0.0, help="Seconds at the start without the board.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw measured against predicted.")
 @json_option
 def fit(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rct_tflite.cli.output import format_cost, format_interval, interval_json, json_option, print_json, typed
+from rct_tflite.cli.output import Number, format_cost, format_interval, interval_json, json_option, print_json, typed
 from rct_tflite.energy.estimate import Interval
 from rct_tflite.energy.jobs import FineTuning
 from rct_tflite.errors import DataError
@@ -15,7 +15,7 @@ from rct_tflite.planning.memory_map import MemoryUse
 from rct_tflite.spec.run_log import find_run_log, read_run_log
 
 KIB = 1024
-POSITIVE = click.FloatRange(0, min_open=True)
+POSITIVE = Number(0, min_open=True)
 
 
 @click.command()
@@ -27,8 +27,8 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Passes over --samples.")
 @click.option("--checkpoints", type=click.IntRange(0), default=0, show_default=True, help="Writes to flash in a job.")
 @click.option("--per-day", type=POSITIVE, metavar="N", help="Inferences a day.")
-@click.option("--duty", type=click.FloatRange(0, 1), help="Part of the time spent with inferences, 0 to 1.")
-@click.option("--tunings-per-day", type=click.FloatRange(0), default=0.0, help="Jobs of learning a day.")
+@click.option("--duty", type=Number(0, 1), help="Part of the time spent with inferences, 0 to 1.")
+@click.option("--tunings-per-day", type=Number(0), default=0.0, help="Jobs of learning a day.")
 @click.option(
     "--sleep-uw",
     type=POSITIVE,

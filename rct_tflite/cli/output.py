@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +30,17 @@ class Size(click.ParamType[int]):
         if not number.isdecimal() or int(number) == 0:
             self.fail(f"expected a number of bytes such as 65536 or 64K, received {value!r}", param, ctx)
         return int(number) * factor
+
+
+class Number(click.FloatRange):
+    """A finite number within a range; click's own lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads a number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, received {value!r}", param, ctx)
+        return number
 
 
 def print_json(result: Mapping[str, object]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from rct_tflite.cli.output import Size
+from rct_tflite.cli.output import Number, Size
 from rct_tflite.planning.search import Candidate, Limits, Search
 from rct_tflite.planning.selection import told
 
-_ABOVE_0 = click.FloatRange(0, min_open=True)
+_ABOVE_0 = Number(0, min_open=True)
 _OPTIONS = (
     click.option(
         "--train",

@@ -18,11 +18,11 @@ from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
+from rct_tflite.planning.gains import Progress, unseen
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest
 from rct_tflite.planning.recomputation import AUTO, Recomputation, choose_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Limits, Search
-from rct_tflite.planning.tangents import Progress, unseen
 from rct_tflite.planning.widths import learning_widths, read_widths
 from rct_tflite.reference.rates import check_schedule
 from rct_tflite.spec.aid_options import NO_AIDS

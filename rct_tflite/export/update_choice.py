@@ -6,14 +6,13 @@ from typing import Any
 
 from rct_tflite.errors import DataError, RecipeError
 from rct_tflite.firmware.samples import read_samples
-from rct_tflite.planning.gains import measure_gains, reachable
+from rct_tflite.planning.gains import Progress, measure_gains, reachable, unseen
 from rct_tflite.planning.options import NO_REQUEST, StepRequest, aid_options, step_options
 from rct_tflite.planning.prospects import measure_prospects
 from rct_tflite.planning.recomputation import AUTO as AUTO_RECOMPUTATION
 from rct_tflite.planning.roomier_search import search_with_recomputation
 from rct_tflite.planning.search import NO_LIMITS, Candidate, Limits, Search
 from rct_tflite.planning.selection import select
-from rct_tflite.planning.tangents import Progress, unseen
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.step_options import StepOptions
 from rct_tflite.spec.target import Target
@@ -59,7 +58,7 @@ def choose_plan(
         target: For the limits of a search, where the user set none.
         choice: What the user said.
         request: Options of the training step, and aids.
-        progress: Called while a search looks at the samples, with how many are done, and of how many.
+        progress: Called while the samples are looked at, with how many are done, and of how many.
 
     Raises:
         RecipeError: If what learns cannot be read, or limits but that of RAM come without "auto".
@@ -86,7 +85,7 @@ def choose_plan(
     wanted = samples.labelled() if everything.loss.takes_class else samples.targets
     assert wanted is not None
     if train != AUTO:
-        gains = measure_gains(graph, everything, samples.inputs, wanted)
+        gains = measure_gains(graph, everything, samples.inputs, wanted, progress)
         rows = {name: gain.weights for name, gain in gains.items()}
         chosen = select(graph, train, choice.learning_rate, choice.loss, rows)
         return _asked_for(chosen, choice, options, request), None

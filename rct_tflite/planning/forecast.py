@@ -6,6 +6,7 @@ moves the outputs for another is the product of their slopes over what learns (t
 learning rate and samples that pull in different directions count, which a gradient alone does not tell.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ FOLDS = 5
 """Each sample is held out once, with a fifth of the others."""
 SETTLED = 2.0 ** (SETTLED_BITS - 15)
 """Cross-entropy: errors of probabilities below this teach nothing, and losses below it are told apart no more."""
+MOST_BYTES = 2**28
+"""Of what layers and rows add to kernels, kept for other update sets with the same."""
 DIGITS = 4
 """Significant ones of a forecast: sums of products come out a little different on other computers."""
 DIVERGED = 1e9
@@ -71,7 +74,7 @@ class Forecaster:
         self._least = SETTLED if entropy else least.get(plan.loss, tensor.scale)
         self._settled = SETTLED / (1 if plan.loss.takes_class else tensor.size) if entropy else 0.0
         self._fold = _folds(np.asarray(wanted) if plan.loss.takes_class else np.zeros(len(wanted), int))
-        self._parts: dict[tuple[str, tuple[int, ...]], Slopes] = {}
+        self._parts: OrderedDict[tuple[str, tuple[int, ...]], Slopes] = OrderedDict()
         order = np.random.default_rng(0).permutation(len(wanted))
         self._steps = np.tile(order, EPOCHS)
         self._rates = _rates(plan, len(self._steps))
@@ -94,18 +97,20 @@ class Forecaster:
 
     def _kernel(self, plan: TrainingPlan) -> Floats:
         """Returns how a step on each output moves each other, (n * outputs, n * outputs)."""
-        parts = [
-            self._part(name, plan.channels_of(name, self._tangents.slopes[name].shape[1])) for name in plan.trained
-        ]
-        return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+        size = self._tangents.outputs.size
+        kernel = np.zeros((size, size))
+        for name in plan.trained:
+            kernel += self._part(name, plan.channels_of(name, self._tangents.slopes[name].shape[1]))
+        return kernel
 
     def _part(self, name: str, rows: tuple[int, ...]) -> Slopes:
         """Returns what an op adds to the kernel, if all its biases learn and the weights of some rows."""
-        if (name, rows) not in self._parts:
-            slopes = self._tangents.slopes[name]
-            weights, biases = slopes[:, list(rows), :-1].reshape(len(slopes), -1), slopes[:, :, -1]
-            self._parts[name, rows] = weights @ weights.T + biases @ biases.T
-        return self._parts[name, rows]
+        known = self._parts.pop((name, rows), None)
+        part = _product(self._tangents.slopes[name], rows) if known is None else known
+        while self._parts and (len(self._parts) + 1) * part.nbytes > MOST_BYTES:
+            self._parts.popitem(last=False)  # what was used longest ago
+        self._parts[name, rows] = part
+        return part
 
     def _trained(self, kernel: Floats) -> Floats:
         """Returns the outputs (1 + folds, n, outputs) after learning from all samples, and without each fold."""
@@ -138,6 +143,15 @@ def _rates(plan: TrainingPlan, steps: int) -> Floats:
     for point in options.schedule or ():
         factors[point.step :] = point.rate / RATE_ONE
     return factors * plan.learning_rate / options.accumulate / (1.0 - options.momentum * 2.0**-DECAY_BITS)
+
+
+def _product(slopes: Slopes, rows: tuple[int, ...]) -> Slopes:
+    """Returns the product of each two outputs' slopes over all biases and the weights of some rows."""
+    if len(rows) == slopes.shape[1]:
+        everything = slopes.reshape(len(slopes), -1)  # not copied
+        return everything @ everything.T
+    weights, biases = slopes[:, list(rows), :-1].reshape(len(slopes), -1), slopes[:, :, -1]
+    return weights @ weights.T + biases @ biases.T
 
 
 def _folds(labels: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.intp]:

@@ -1,6 +1,6 @@
 """What each layer and channel promises to gain by learning: the gradients of the user's samples, in integers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,13 @@ Floats = npt.NDArray[np.float64]
 
 MOST_SAMPLES = 128
 """More hardly change the order, and the reference takes its time."""
+
+
+Progress = Callable[[int, int], None]
+
+
+def unseen(done: int, of: int) -> None:
+    """Shows no progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +59,11 @@ def reachable(graph: Graph, plan: TrainingPlan) -> TrainingPlan:
 
 
 def measure_gains(
-    graph: Graph, plan: TrainingPlan, inputs: Inputs, wanted: npt.NDArray[np.signedinteger]
+    graph: Graph,
+    plan: TrainingPlan,
+    inputs: Inputs,
+    wanted: npt.NDArray[np.signedinteger],
+    progress: Progress = unseen,
 ) -> Mapping[str, LayerGain]:
     """Measures with the integer reference what a step on the user's samples promises, layer by layer.
 
@@ -63,14 +74,16 @@ def measure_gains(
         plan: What may learn, all of it; its learning rate and loss.
         inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
         wanted: The class of each, (n,), or int8 targets (n, outputs), as the loss takes it.
+        progress: Called after each sample with how many are done, and of how many.
 
     Returns:
         One entry for each trained op of the plan.
     """
     chosen = spread(len(inputs), MOST_SAMPLES)
     recorder = _Recorder(graph, plan)
-    for index in chosen:
+    for number, index in enumerate(chosen):
         recorder.step(inputs[index], int(wanted[index]) if plan.loss.takes_class else wanted[index].astype(np.int8))
+        progress(number + 1, len(chosen))
     return recorder.mean(len(chosen))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rct_tflite.planning.forecast import Forecast, Forecaster
-from rct_tflite.planning.gains import LayerGain, measure_gains
-from rct_tflite.planning.tangents import Progress, measure_tangents, unseen
+from rct_tflite.planning.gains import LayerGain, Progress, measure_gains, unseen
+from rct_tflite.planning.tangents import measure_tangents
 from rct_tflite.spec.aid_options import NO_AIDS
 from rct_tflite.spec.graph import Graph, Inputs
 from rct_tflite.spec.step_options import PLAIN_STEP
@@ -68,10 +68,11 @@ def measure_prospects(
         plan: What may learn, all of it; its learning rate, loss and options of the step.
         inputs: int8, or int32 ids, (n, *input shape without batch); of many, some that are spread over all are taken.
         wanted: The class of each, (n,), or int8 targets (n, outputs), as the loss takes it.
-        progress: Called with how many samples are done, and of how many.
+        progress: Called with how many samples are done, and of how many; they are looked at once for gains, and once
+            for forecasts.
     """
     plain = replace(plan, options=PLAIN_STEP, aids=NO_AIDS)
-    gains = measure_gains(graph, plain, inputs, wanted)
+    gains = measure_gains(graph, plain, inputs, wanted, progress)
     tangents = measure_tangents(graph, plain, inputs, progress)
     if tangents is None:
         return Prospects(gains)

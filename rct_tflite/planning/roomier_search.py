@@ -7,7 +7,7 @@ from rct_tflite.planning.count_model import CountModel
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.prospects import Prospects
-from rct_tflite.planning.recomputation import NONE, choose_recomputation
+from rct_tflite.planning.recomputation import AUTO, NONE, choose_recomputation
 from rct_tflite.planning.search import Candidate, Limits, Search, search_updates
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
@@ -44,6 +44,8 @@ def search_with_recomputation(
     plain = search_updates(graph, plan, prospects, target, limits)
     if request == NONE or plain.limits.ram is None:
         return plain
+    if request == AUTO and all(candidate.cost.ram <= plain.limits.ram for candidate in plain.candidates):
+        return plain  # even all layers do not want for RAM
     found: dict[TrainingPlan, Candidate] = {}
     for factor in ROOMIER:
         room = replace(plain.limits, ram=int(factor * plain.limits.ram))

@@ -1,12 +1,12 @@
 """How each weight and bias moves each output on the user's samples: the tangents of the network, in real units."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from rct_tflite.planning.gains import MOST_SAMPLES, real_gradients, spread
+from rct_tflite.planning.gains import MOST_SAMPLES, Progress, real_gradients, spread, unseen
 from rct_tflite.reference.gradients import ScaledError
 from rct_tflite.reference.losses import loss_constants, loss_tensor
 from rct_tflite.reference.trainer import ReferenceTrainer
@@ -24,12 +24,6 @@ LEAST_SAMPLES = 8
 """Fewer say nothing of others."""
 ERROR_BITS = 16
 """Single outputs have small errors further down; what is measured here is not what the device rounds."""
-
-Progress = Callable[[int, int], None]
-
-
-def unseen(done: int, of: int) -> None:
-    """Shows no progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +62,15 @@ def measure_tangents(graph: Graph, plan: TrainingPlan, inputs: Inputs, progress:
         return None
     chosen = spread(len(inputs), most)
     recorder = _Recorder(graph, plan)
-    found = []
+    values = np.empty((len(chosen), outputs))
+    slopes = {
+        name: np.empty((len(chosen) * outputs, *blank.shape), np.float32) for name, blank in recorder.blank.items()
+    }
     for number, index in enumerate(chosen):
-        found.append(recorder.sample(inputs[index]))
+        own = slice(number * outputs, (number + 1) * outputs)
+        values[number] = recorder.sample(inputs[index], {name: every[own] for name, every in slopes.items()})
         progress(number + 1, len(chosen))
-    names = [op.name for op in graph.ops if op.name in plan.trained]
-    slopes = {name: np.concatenate([part[name] for _, part in found]) for name in names}
-    return Tangents(chosen, np.array([values for values, _ in found]), slopes)
+    return Tangents(chosen, values, slopes)
 
 
 class _Recorder(ReferenceTrainer):
@@ -84,33 +80,32 @@ class _Recorder(ReferenceTrainer):
         super().__init__(graph, replace(plan, error_bits=ERROR_BITS))
         self._seen: dict[str, Slopes] = {}
         self._one = 1.0 / loss_constants(graph, plan.loss).scale
-        self._blank = {
+        self.blank = {
             op.name: np.zeros((channels, int(np.prod(rest)) + 1), np.float32)
             for op in graph.ops
             if op.name in plan.trained
             for channels, *rest in [graph.row_shape(op)]
         }
 
-    def sample(self, sample: Inputs) -> tuple[Floats, dict[str, Slopes]]:
-        """Returns the outputs, (outputs,), and the slopes (outputs, channels, depth + 1) of each op."""
+    def sample(self, sample: Inputs, slopes: Mapping[str, Slopes]) -> Floats:
+        """Returns the outputs, (outputs,), and writes the slopes (outputs, channels, depth + 1) of each op."""
         values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
         tensor = self.network.graph.tensors[self._loss_tensor]
         outputs = values[self._loss_tensor].reshape(-1).astype(np.float64)
-        rows = []
         for number in range(outputs.size):
-            self._seen = dict(self._blank)  # what no error reaches stays 0
+            self._seen = dict(self.blank)  # what no error reaches stays 0
             self.gains.clear()
             error = np.zeros(outputs.size, np.int64)
             error[number] = 2 ** (ERROR_BITS - 2)
             self._backward(values, ScaledError(error, ERROR_BITS - 2))
-            rows.append(self._seen)
-        slopes = {name: np.stack([row[name] for row in rows]) for name in self._blank}
-        return (outputs - tensor.zero_point) * tensor.scale, slopes
+            for name, seen in self._seen.items():
+                slopes[name][number] = seen
+        return np.asarray((outputs - tensor.zero_point) * tensor.scale)
 
     def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Keeps the gradients instead."""
         weights, biases = real_gradients(self, op, value, error)
-        slopes = np.zeros_like(self._blank[op.name])
+        slopes = np.zeros_like(self.blank[op.name])
         slopes[:, :-1] = self._one * weights
         if biases.size:
             slopes[:, -1] = self._one * biases

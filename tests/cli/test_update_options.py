@@ -111,6 +111,15 @@ def test_sizes_that_are_none(model, tmp_path, size):
     assert "expected a number of bytes such as 65536 or 64K" in done.output
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "0"])
+@pytest.mark.parametrize("option", ["--time-per-step", "--energy-per-step"])
+def test_limits_that_are_none(model, samples, tmp_path, option, value):
+    done = export(model, tmp_path / "out", "--train", "auto", "--samples", samples, option, value)
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}'" in done.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_search_counts_what_options_hold(model, samples, tmp_path):
     """Sums, momentum and a copy of the best weights depend on what learns; widths get their room afterwards."""
     options = ("--momentum", "0.9", "--accumulate", "3", "--keep-best", "--train", "auto", "--samples", samples)

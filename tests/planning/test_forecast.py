@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rct_tflite.planning import forecast as forecast_module
 from rct_tflite.planning import tangents as tangents_module
 from rct_tflite.planning.forecast import EPOCHS, FOLDS, SETTLED, Forecaster
 from rct_tflite.planning.gains import measure_gains
@@ -213,3 +214,16 @@ def test_a_network_that_is_too_large_is_searched_by_gain(monkeypatch, limit):
     prospects = measure_prospects(graph, plan, inputs_of(graph), LABELS)
     assert prospects.criterion == GAIN
     assert prospects.forecast(plan) is None
+
+
+def test_what_is_kept_for_other_sets_is_bounded(monkeypatch):
+    graph = conv_digits()
+    plan = select(graph, "all", RATE)
+    forecaster = forecaster_of(graph, plan, LABELS)
+    sets = [plan, select(graph, "last:1", RATE), select(graph, "layer0:4,layer2,layer5", RATE), plan]
+    forecasts = [forecaster.forecast(one) for one in sets]
+    most = 2 * 4 * (COUNT * 10) ** 2
+    monkeypatch.setattr(forecast_module, "MOST_BYTES", most)
+    bounded = forecaster_of(graph, plan, LABELS)
+    assert [bounded.forecast(one) for one in sets] == forecasts
+    assert sum(part.nbytes for part in bounded._parts.values()) == most

@@ -8,6 +8,7 @@ import pytest
 
 from rct_tflite.energy.estimate import estimate
 from rct_tflite.errors import RecipeError
+from rct_tflite.planning import roomier_search
 from rct_tflite.planning.count_model import CountModel
 from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.gains import LayerGain
@@ -22,7 +23,7 @@ from rct_tflite.reference.constants import masks_errors
 from rct_tflite.spec.graph import TABLE_KINDS, OpKind
 from rct_tflite.spec.target_file import find_target
 from tests import mlperf_tiny
-from tests.graphs import conv_digits
+from tests.graphs import conv_digits, dense_digits
 from tests.tflite.one_op import branched, separable
 
 GRAPHS = {"branches": branched(), "separable": separable(), "conv": conv_digits(bits=8, per_channel=True)}
@@ -153,3 +154,20 @@ def test_a_search_finds_more_where_activations_may_be_computed_again():
     limited = search_with_recomputation(KWS, plan, prospects, target, quick, "auto").best
     assert limited.cost.time_s <= quick.time_s
     assert search_with_recomputation(KWS, plan, prospects, target, limits, "none").best.plan == plain.best.plan
+
+
+def test_where_all_layers_fit_nothing_is_searched_again(monkeypatch):
+    graph, times = dense_digits(), []
+    plan, target = select(graph, "all"), find_target("cortex-m7")
+    prospects = Prospects({op.name: LayerGain(np.ones(graph.row_shape(op)[0]), 1.0) for op in graph.ops})
+
+    def counted(*arguments):
+        times.append(search_updates(*arguments))
+        return times[-1]
+
+    monkeypatch.setattr(roomier_search, "search_updates", counted)
+    all_fit = search_with_recomputation(graph, plan, prospects, target, Limits(), "auto")
+    assert times == [all_fit]
+    tight = Limits(ram=max(candidate.cost.ram for candidate in all_fit.candidates) - 1)
+    search_with_recomputation(graph, plan, prospects, target, tight, "auto")
+    assert len(times) == 2 + len(roomier_search.ROOMIER)

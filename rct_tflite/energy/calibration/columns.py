@@ -130,7 +130,7 @@ def read_header(path: Path) -> Header:
                 return Header(columns, delimiter, number)
     raise DataError(
         f"{path.name} is no table. Expected a line of column names, such as 'Timestamp(ms),Current(uA)', and numbers "
-        f"below. Received: {lines[:2]}. Export the trace as CSV with its header."
+        f"below. Received: {[line[:60] for line in lines[:2]]}. Export the trace as CSV with its header."
     )
 
 

@@ -80,7 +80,7 @@ def find_format(path: Path, units: Mapping[str, str] | None = None) -> str:
         start = file.read(_PROBED_BYTES)
     if start.startswith(b"jlsfmt") or path.suffix.lower() == ".jls":
         raise refuse_jls(path)
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path) or path.suffix.lower() == ".ppk2":
         return "ppk2"
     if start[:1] == bytes([MAGIC]):
         return "energyrunner"

@@ -12,6 +12,8 @@ Digital = npt.NDArray[np.uint8]
 
 GAP_INTERVALS = 1.5
 """A step of the time that is longer than so many sample intervals is a gap: samples were lost."""
+LARGEST_POWER_W = 100.0
+"""Mean above which a unit is wrong."""
 NEGATIVE_SHARE = 0.25
 """A meter's noise around nothing is negative half of the time; a board that draws current is not."""
 NEGATIVE_CHARGE = 0.01
@@ -145,6 +147,11 @@ def without_zero(trace: Trace, zero_s: float) -> Trace:
             f"Currents of {trace.source} are negative or nothing. Expected a board that draws current. "
             f"Received: {negative:.0%} of the samples below 0, mean power {trace.power_w.mean() * 1e3:.4g} mW. "
             "Swap the meter's leads, or record its zero with the board disconnected and give --zero SECONDS."
+        )
+    if trace.power_w.mean() > LARGEST_POWER_W:
+        raise DataError(
+            f"The power of {trace.source} is that of no microcontroller. Expected less than {LARGEST_POWER_W:g} W. "
+            f"Received: {trace.power_w.mean():.4g} W. Are current and voltage in the right units?"
         )
     return trace
 

@@ -137,6 +137,13 @@ def test_a_bad_ppk2_is_explained(entries, tmp_path):
         read_measurement(path, voltage=3.0)
 
 
+def test_a_ppk2_that_is_no_zip_is_explained(tmp_path):
+    path = tmp_path / "a.ppk2"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(DataError, match=r"no \.ppk2"):
+        read_measurement(path, voltage=3.0)
+
+
 def test_a_lost_timestamp_of_energyrunner_is_told(tmp_path):
     path = tmp_path / "trace1-energy.bin"
     synthetic.write_energyrunner(path, TRACE)
@@ -188,6 +195,8 @@ def test_gaps_zero_and_negative_currents():
         without_zero(offset, 10.0)
     with pytest.raises(DataError, match="or nothing"):
         without_zero(Trace(TRACE.time_s, 0 * TRACE.power_w, None, "x"), 0.0)
+    with pytest.raises(DataError, match="in the right units"):
+        without_zero(Trace(TRACE.time_s, 1e6 * TRACE.power_w, None, "x"), 0.0)
 
 
 @pytest.mark.parametrize(("every", "told"), [(50, ["2.0% of the samples are negative, 2.0% of what flows"]), (500, [])])
