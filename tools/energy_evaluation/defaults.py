@@ -25,7 +25,7 @@ TARGET_OF = {"R7FA": "ra6m4"}
 FAMILIES = ("", "stm32")
 CORE_SUPPLY_V = 43 * 3.3 / 110
 """What the current of a linear regulator is worth where an external switched one supplies the core: an STM32L4R5 is
-listed with 43 uA/MHz at 3.3 V then, and with 110 at any supply otherwise."""
+listed with 43 uA/MHz at 3.3 V then, and with 110 at any supply otherwise (data sheet, not re-read)."""
 MICRO_TO_MILLI = 1e-3
 
 
