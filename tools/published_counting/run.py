@@ -1,12 +1,12 @@
 """Counts the instructions of published inference stacks on emulated cores; writes one table.
 
 The generated C of the four models lies in the results of MLPerf Tiny v1.0 (OctoML) and v1.1 (Skymizer), the models of
-the reference in those of v0.5, and all tell which CMSIS-NN was linked. They are compiled as the submissions say, run
-once on numbers that are always the same, and counted from the call of the model to its return. Nothing of the sources
-is kept but the counts.
+the reference in those of v0.5, all sources of Renesas' in those of v0.7; they tell which CMSIS-NN was linked. They are
+compiled as the submissions say, run once on numbers that are always the same, and counted from the call of the model
+to its return. Nothing of the sources is kept but the counts.
 
-./tools/count_published FOLDER    which holds git clones of tiny_results_v0.5, v1.0 and v1.1, tensorflow_mbed_test
-                                  and CMSIS_5
+./tools/count_published FOLDER    which holds git clones of tiny_results_v0.5, v0.7, v1.0 and v1.1,
+                                  tensorflow_mbed_test and CMSIS_5
 """
 
 import argparse
