@@ -8,7 +8,7 @@ from rct_tflite.planning.fit import memory_need
 from rct_tflite.planning.memory import plan_memory
 from rct_tflite.planning.prospects import Prospects
 from rct_tflite.planning.recomputation import AUTO, NONE, choose_recomputation
-from rct_tflite.planning.search import Candidate, Limits, Search, search_updates
+from rct_tflite.planning.search import Candidate, Known, Limits, Search, search_updates
 from rct_tflite.spec.graph import Graph
 from rct_tflite.spec.target import Target
 from rct_tflite.spec.training_plan import TrainingPlan
@@ -41,7 +41,8 @@ def search_with_recomputation(
     Raises:
         FitError, RecipeError: As `search_updates()` and `choose_recomputation()`.
     """
-    plain = search_updates(graph, plan, prospects, target, limits)
+    known = Known()
+    plain = search_updates(graph, plan, prospects, target, limits, known)
     if request == NONE or plain.limits.ram is None:
         return plain
     if request == AUTO and all(candidate.cost.ram <= plain.limits.ram for candidate in plain.candidates):
@@ -49,7 +50,7 @@ def search_with_recomputation(
     found: dict[TrainingPlan, Candidate] = {}
     for factor in ROOMIER:
         room = replace(plain.limits, ram=int(factor * plain.limits.ram))
-        larger = search_updates(graph, plan, prospects, target, room).best
+        larger = search_updates(graph, plan, prospects, target, room, known).best
         candidate = _within(graph, larger, target, plain.limits, request)
         if candidate is not None:
             found[candidate.plan] = candidate

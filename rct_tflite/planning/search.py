@@ -8,7 +8,7 @@ worth depends on the depth and on the rate; where none can be foretold, the larg
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -112,7 +112,24 @@ class Search:
     counts: CountEstimate
 
 
-def search_updates(graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits) -> Search:
+@dataclass(frozen=True)
+class Known:
+    """What searches with other limits have found of the same network, plan, prospects and target.
+
+    Attributes:
+        layouts: By the deepest layer and those whose weights learn.
+        costs: Of plans.
+        forecasts: Of plans; what fits at several depths is often the same.
+    """
+
+    layouts: dict[tuple[int, frozenset[str]], tuple[MemoryNeed, tuple[BackwardStep, ...]]] = field(default_factory=dict)
+    costs: dict[TrainingPlan, Cost] = field(default_factory=dict)
+    forecasts: dict[TrainingPlan, Forecast | None] = field(default_factory=dict)
+
+
+def search_updates(
+    graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits, known: Known | None = None
+) -> Search:
     """Searches for the best update set within limits.
 
     Args:
@@ -121,6 +138,7 @@ def search_updates(graph: Graph, plan: TrainingPlan, prospects: Prospects, targe
         prospects: Of its ops, and of sets of them.
         target: Whose stack, clock and power count.
         limits: RAM and flash are the target's where there is none.
+        known: From other limits, and goes on to grow.
 
     Returns:
         The best set, those of other depths, and `last:N` for each N, to compare.
@@ -130,7 +148,7 @@ def search_updates(graph: Graph, plan: TrainingPlan, prospects: Prospects, targe
     """
     given = limits
     limits = replace(limits, ram=limits.ram or target.ram.size, flash=limits.flash or target.flash.size)
-    filler = _Filler(graph, plan, prospects, target, limits)
+    filler = _Filler(graph, plan, prospects, target, limits, known or Known())
     filled = [filler.fill(depth) for depth in reversed(range(len(plan.trained)))]
     everything = [filler.whole(count) for count in range(1, len(plan.trained) + 1)]
     candidates = (*filled, *everything)
@@ -179,13 +197,13 @@ class _Item:
 class _Filler:
     """Fills the limits, for one depth after the other."""
 
-    def __init__(self, graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits) -> None:
+    def __init__(
+        self, graph: Graph, plan: TrainingPlan, prospects: Prospects, target: Target, limits: Limits, known: Known
+    ) -> None:
         self._graph, self._plan, self._prospects, self._gains = graph, plan, prospects, prospects.gains
-        self._target, self._limits = target, limits
+        self._target, self._limits, self._known = target, limits, known
         self._counts = CountModel(graph, target.core)
         self._ops = {op.name: op for op in graph.ops if op.name in plan.trained}
-        self._forecasts: dict[TrainingPlan, Forecast | None] = {}
-        self._layouts: dict[tuple[int, frozenset[str]], tuple[MemoryNeed, tuple[BackwardStep, ...]]] = {}
 
     def fill(self, depth: int) -> Candidate:
         """Returns the best set whose deepest layer is number `depth` of those that may learn."""
@@ -267,9 +285,10 @@ class _Filler:
         return Candidate(name, plan, gain, forecast, cost, cost.within(self._limits))
 
     def _forecast(self, plan: TrainingPlan) -> Forecast | None:
-        if plan not in self._forecasts:  # what fits at several depths is often the same
-            self._forecasts[plan] = self._prospects.forecast(plan)
-        return self._forecasts[plan]
+        forecasts = self._known.forecasts
+        if plan not in forecasts:
+            forecasts[plan] = self._prospects.forecast(plan)
+        return forecasts[plan]
 
     def _plan_of(self, chosen: Chosen) -> TrainingPlan:
         names = tuple(name for name in self._plan.trained if name in chosen)
@@ -282,6 +301,11 @@ class _Filler:
 
     def _cost(self, chosen: Chosen) -> Cost:
         plan = self._plan_of(chosen)
+        if plan not in self._known.costs:
+            self._known.costs[plan] = self._cost_of(plan)
+        return self._known.costs[plan]
+
+    def _cost_of(self, plan: TrainingPlan) -> Cost:
         need, steps = self._layout(plan)
         parameters = parameter_slots(self._graph, plan)[1]
         need = replace(need, parameters=parameters, extras=extras_of(self._graph, plan, parameters))
@@ -297,13 +321,13 @@ class _Filler:
         """
         deepest = self._plan.trained.index(plan.trained[0])
         learning = frozenset(name for name in plan.trained if plan.learns_weights(name))
-        if (deepest, learning) not in self._layouts:
+        if (deepest, learning) not in self._known.layouts:
             names = self._plan.trained[deepest:]
             biases = tuple(PartialUpdate(name, ()) for name in names if name not in learning)
             common = replace(plan, trained=names, partial=biases)
             need = memory_need(self._graph, plan_memory(self._graph, common), self._target)
-            self._layouts[deepest, learning] = need, backward_steps(self._graph, common)
-        return self._layouts[deepest, learning]
+            self._known.layouts[deepest, learning] = need, backward_steps(self._graph, common)
+        return self._known.layouts[deepest, learning]
 
     def _tables(self, plan: TrainingPlan, name: str) -> int:
         """Returns the bytes of flash for the multipliers of an op's updates, and for the places of its rows."""
