@@ -1,6 +1,7 @@
 """Synthetic tables of the published form: costs of known coefficients, so that the right answers are known."""
 
 import csv
+import subprocess
 
 import numpy as np
 
@@ -106,3 +107,16 @@ def result(board, mcu, core, clock, volt, stack, model, latency, energy):
         "energy_run_latency_ms": latency,
         "quality_flag": "",
     }
+
+
+def commit(folder, files):
+    """Makes a repository of some files; returns its commit."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return head.stdout.strip()

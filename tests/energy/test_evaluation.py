@@ -10,7 +10,7 @@ from tools.energy_evaluation.carrying import model_on_part
 from tools.energy_evaluation.counted import Counted, read_counts
 from tools.energy_evaluation.defaults import default_mw_per_mhz
 from tools.energy_evaluation.protocols import Evaluation
-from tools.energy_evaluation.run import DATA, ROOT, main, measure
+from tools.energy_evaluation.run import DATA, main, measure
 from tools.energy_evaluation.sessions import macs_run, unusual_stalls
 from tools.energy_evaluation.table import (
     BENCHMARKS,
@@ -24,7 +24,6 @@ from tools.energy_evaluation.table import (
 )
 
 STACK = STACKS[0][0]
-LATER = ROOT / "tools/energy_evaluation/later_rounds.csv"
 REACHED = {
     "power known": (3, 7, 12, 90),
     "calibrated": (5, 12, 20, 90),
@@ -85,17 +84,6 @@ def test_the_estimate_keeps_its_limits(published_figures):
         assert got["p90"] <= p90, name
         assert got["worst"] <= worst, name
         assert got["covered"] >= covered, name
-
-
-def test_later_rounds_keep_the_bars():
-    rows = read_results(LATER)
-    assert (len(rows), sum(row.energy_uj is not None for row in rows)) == (58, 24)
-    if not (DATA / RESULTS).is_file():  # their layers lie beside those of the other rounds
-        return
-    alone = Evaluation(tuple(rows), tuple(read_layers(DATA / LAYERS)), (), read_counts())
-    found = {result.bar.name: result for result in measure(alone) if result.points}
-    assert {len(result.points) for result in found.values()} == {24}
-    assert not [name for name, result in found.items() if result.missed]
 
 
 def test_known_coefficients_are_found(synthetic_figures):

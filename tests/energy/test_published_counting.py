@@ -1,10 +1,9 @@
 """tools/count_published: on small clones of the published form, whose counts are known."""
 
-import subprocess
-
 import pytest
 
 from rct_tflite.errors import DataError
+from tests.energy.published import commit
 from tools.published_counting.run import counts, main
 from tools.published_counting.stacks import MODELS, Pin, Stack, find_clones, repositories, take_out
 
@@ -38,19 +37,6 @@ int32_t tvmgen_default_run(struct tvmgen_default_inputs *inputs, struct tvmgen_d
     return 0;
 }
 """
-
-
-def commit(folder, files):
-    """Makes a repository of some files; returns its commit."""
-    folder.mkdir()
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *command], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    return head.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -91,4 +77,4 @@ def test_missing_clones_are_named(tmp_path, capsys):
     for name in repositories():
         (tmp_path / name).mkdir()
         (tmp_path / name / "HEAD").touch()  # a bare clone
-    assert find_clones(tmp_path) == {name: tmp_path / name for name in repositories()}
+    assert find_clones(tmp_path, repositories()) == {name: tmp_path / name for name in repositories()}

@@ -27,7 +27,7 @@ from rct_tflite.errors import EmulatorError, RCTError  # noqa: E402
 from rct_tflite.spec.emulation import Mark  # noqa: E402
 from tools.energy_evaluation.counted import COUNTS  # noqa: E402
 from tools.published_counting.building import END, Builder, Built  # noqa: E402
-from tools.published_counting.stacks import MODELS, STACKS, Stack, find_clones  # noqa: E402
+from tools.published_counting.stacks import MODELS, STACKS, Stack, find_clones, repositories  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=COUNTS, metavar="CSV", help="where to write")
     options = parser.parse_args(arguments)
     try:
-        clones = find_clones(options.clones)
+        clones = find_clones(options.clones, repositories())
         rows = [count for stack in STACKS for count in counts(stack, clones)]
     except RCTError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -169,14 +169,14 @@ def repositories() -> tuple[str, ...]:
     return tuple(dict.fromkeys(pin.repository for stack in STACKS for pin in stack.pins))
 
 
-def find_clones(folder: Path) -> dict[str, Path]:
+def find_clones(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """Returns the git folder of each repository: `NAME/.git`, `NAME`, or what ends in `NAME/repo`.
 
     Raises:
         DataError: If one is missing.
     """
     clones = {}
-    for name in repositories():
+    for name in names:
         mirrored = [path for pattern in ("repo", "repo/.git") for path in sorted(folder.glob(f"*{name}/{pattern}"))]
         candidates = [folder / name / ".git", folder / name, *mirrored]
         found = next((candidate for candidate in candidates if (candidate / "HEAD").exists()), None)
