@@ -38,7 +38,7 @@ _OPTIONS = (
         type=Size(),
         help="RAM that may be taken, stack included; 96K are 98,304 bytes.  [default: all that the target has]",
     ),
-    click.option("--flash", type=Size(), help="With --train auto: flash."),
+    click.option("--flash", type=Size(), help="With --train auto: flash; the build checks it."),
     click.option("--time-per-step", type=_ABOVE_0, metavar="MS", help="With --train auto: estimated."),
     click.option("--energy-per-step", type=_ABOVE_0, metavar="UJ", help="With --train auto: estimated."),
 )

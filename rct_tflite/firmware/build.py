@@ -7,6 +7,7 @@ from pathlib import Path
 from rct_tflite.emulator.image import ImageSizes, image_sizes
 from rct_tflite.emulator.stack_bound import StackBound, stack_bound
 from rct_tflite.errors import FitError, OutputFolderError
+from rct_tflite.firmware.manifest import flash_limit
 from rct_tflite.firmware.project import FIRMWARE_FOLDER, linker_script, port_sources
 from rct_tflite.firmware.toolchain import HOST, find_toolchain
 
@@ -46,8 +47,10 @@ def build_project(
 
     Raises:
         ToolchainError: If there is no compiler, or it refuses the code, as it does where the image does not fit.
-        FitError: If the stack can get deeper than the target reserves; no image is left.
+        FitError: If the stack can get deeper than the target reserves, or the image takes more flash than the search
+            for what learns was given; no image is left.
         EmulatorError: If the stack has no bound.
+        ModelFileError: If the manifest is damaged.
         OutputFolderError: If the folder cannot be written.
     """
     compiler = find_toolchain(core, toolchain)
@@ -70,7 +73,18 @@ def build_project(
     if core == HOST:
         return BuildReport(image, core, words, None, None)
     sizes = image_sizes(image)
+    _check_flash(image, sizes.flash_bytes, flash_limit(folder))
     return BuildReport(image, core, words, sizes, _checked_stack(image, sizes.stack))
+
+
+def _check_flash(image: Path, taken: int, limit: int | None) -> None:
+    if limit is not None and taken > limit:
+        image.unlink()
+        raise FitError(
+            f"The image takes more flash than --train auto was given; it knows the size of the code only roughly. "
+            f"Expected at most {limit} B. Received: {taken} B. Export again with a higher --flash, fewer options of "
+            "the step, or --train last:1."
+        )
 
 
 def _checked_stack(image: Path, reserved: int) -> StackBound:

@@ -129,6 +129,27 @@ def read_project(folder: Path) -> Project:
     return Project(folder, model, graph, plan, plan_memory(graph, plan), read_target(folder / TARGET_FILE))
 
 
+def flash_limit(folder: Path) -> int | None:
+    """Returns the bytes of flash that a search for what learns was given, None where there was none.
+
+    Args:
+        folder: An exported folder, or one that holds its firmware alone.
+
+    Raises:
+        ModelFileError: If the manifest is damaged.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    try:
+        search = json.loads(path.read_text(encoding="utf-8")).get("search")
+        return None if search is None else int(search["limits"]["flash"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path} is damaged. Expected the flash of its search. Received: {error!r}. Export the model again."
+        ) from error
+
+
 def _fits(plan: TrainingPlan, graph: Graph) -> bool:
     """Whether layers, and channels of each, are those of the graph, in its order and each once."""
     if plan.recomputed != tuple(op.name for op in graph.ops if op.name in plan.recomputed):

@@ -1,6 +1,7 @@
 """What must hold of the firmware beside its results."""
 
 import dataclasses
+import json
 import re
 import shutil
 import struct
@@ -13,6 +14,7 @@ from rct_tflite.device.protocol import Command, DeviceStatus, Request, decode_re
 from rct_tflite.emulator import available_emulators
 from rct_tflite.emulator.disassembly import float_instructions, heap_symbols
 from rct_tflite.errors import DeviceError, FitError, UnsupportedLayerError
+from rct_tflite.firmware.manifest import MANIFEST_FILE
 from rct_tflite.firmware.model_source import RUNTIME_VERSION, model_source
 from rct_tflite.firmware.project import FIRMWARE_FOLDER
 from rct_tflite.firmware.samples import Samples
@@ -45,6 +47,18 @@ def test_cost_is_the_same_on_every_emulator(case, toolchain):
     assert 0 < costs[0].inference < costs[0].step
     # Far below what targets reserve; a kernel that begins to keep buffers on the stack shows here.
     assert 0 < costs[0].stack_bytes <= build.stack.stack_bytes <= 512
+
+
+def test_an_image_beyond_the_flash_of_a_search_is_not_left(tmp_path):
+    case = Case(tmp_path, GraphBuilder((4, 4, 1)).conv(2).reshape(32).dense(3).graph(), "all", steps=1)
+    manifest = tmp_path / MANIFEST_FILE
+    taken = case.build(TARGET.core).sizes.flash_bytes
+    manifest.write_text(json.dumps({"search": {"limits": {"flash": taken}}}))
+    assert case.build(TARGET.core).sizes.flash_bytes == taken
+    manifest.write_text(json.dumps({"search": {"limits": {"flash": taken - 1}}}))
+    with pytest.raises(FitError, match=rf"Expected at most {taken - 1} B\. Received: {taken} B"):
+        case.build(TARGET.core)
+    assert not list(tmp_path.rglob("firmware.elf"))
 
 
 def test_a_stack_that_may_not_fit_leaves_no_image(tmp_path):
