@@ -181,6 +181,9 @@ def _print(result: Export) -> None:
     if plan.trained:
         alone = result.inference
         click.echo(f"  inference {alone.ram} B of RAM if nothing learnt: arena {alone.arena}")
-    click.echo(f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code and tables")
+    click.echo(
+        f"  flash     {need.flash_weights} B of weights, about {need.flash_code} B of code, tables and self-test "
+        "vectors"
+    )
     click.echo(f"  arena     {result.micro.arena.smallest_bytes} B in TFLite-Micro (inference only, 64-bit host)")
     click.echo(f"Next: rct-tflite build {typed(result.folder)} && rct-tflite run {typed(result.folder)}")

@@ -18,6 +18,7 @@ from rct_tflite.firmware.samples import read_samples
 from rct_tflite.planning.adaptation import AdaptationOptions, adapt
 from rct_tflite.planning.error_width import ErrorWidths, compare_error_widths
 from rct_tflite.planning.fit import MemoryNeed, check_fit, memory_need
+from rct_tflite.planning.flash import GOLDEN_VECTORS
 from rct_tflite.planning.gains import Progress, unseen
 from rct_tflite.planning.memory import MemoryPlan, plan_memory
 from rct_tflite.planning.options import NO_REQUEST, StepRequest
@@ -35,7 +36,6 @@ from rct_tflite.tflite.reader import read_graph
 from rct_tflite.tflite.rescale import widen_weights, without_wide_weights
 
 MICRO_FOLDER = "tflite-micro"
-GOLDEN_VECTORS = 4
 GOLDEN_SEED = 7
 
 

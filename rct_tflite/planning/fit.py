@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rct_tflite.errors import FitError
 from rct_tflite.planning.extras import WIDTHS, Extra
+from rct_tflite.planning.flash import code_bytes, split_bytes, step_table_bytes
 from rct_tflite.planning.memory import MemoryPlan
 from rct_tflite.reference.packing import row_bytes
 from rct_tflite.spec.graph import Graph
@@ -12,13 +13,11 @@ from rct_tflite.spec.target import Target
 
 APPLICATION_RAM_BYTES = 256
 """Static data of the application, rounded up; the linker checks the exact figure."""
-CODE_BYTES = 12 * 1024
-"""Runtime, application and tables of a small network; the linker checks the exact figure."""
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What the network asks of a target, in bytes."""
+    """What the network asks of a target, in bytes; `flash_code` is estimated, the linker checks the exact figure."""
 
     arena: int
     parameters: int
@@ -49,6 +48,8 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
             channels, depth = graph.row_shape(op)
             row = row_bytes(depth, learning.get(op.name, min(graph.bits_of(op), EXPORT_BITS)))
             weights += channels * (row + (4 if op.has_bias else 0))
+    tables = sum(step_table_bytes(graph, op) for op in graph.ops if op.name in learning)
+    tables += split_bytes(graph, {slot.op: slot.channels for slot in memory.slots})
     return MemoryNeed(
         arena=memory.arena_bytes,
         parameters=memory.parameter_bytes,
@@ -56,7 +57,7 @@ def memory_need(graph: Graph, memory: MemoryPlan, target: Target) -> MemoryNeed:
         stack=target.stack_bytes,
         application=APPLICATION_RAM_BYTES,
         flash_weights=weights,
-        flash_code=CODE_BYTES,
+        flash_code=code_bytes(graph, learning) + tables,
         extras=memory.extras,
     )
 

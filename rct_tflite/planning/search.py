@@ -17,6 +17,7 @@ from rct_tflite.errors import FitError
 from rct_tflite.planning.count_model import CountEstimate, CountModel
 from rct_tflite.planning.extras import extras_of
 from rct_tflite.planning.fit import MemoryNeed, memory_need
+from rct_tflite.planning.flash import code_bytes, split_bytes, step_table_bytes
 from rct_tflite.planning.forecast import Forecast
 from rct_tflite.planning.memory import parameter_slots, plan_memory
 from rct_tflite.planning.prospects import Prospects
@@ -27,8 +28,6 @@ from rct_tflite.spec.training_plan import PartialUpdate, TrainingPlan
 
 CHUNKS = 16
 """Rows of an op are tried in so many groups."""
-MULTIPLIER_BYTES, PLACE_BYTES = 6, 2
-"""Of a channel in flash: multipliers of its weights and its bias, and which of the rows that learn is its own."""
 SMALLEST = 1e-9
 """Share of the limits below which a cost counts as this: what is free comes first, by its gain."""
 
@@ -310,8 +309,10 @@ class _Filler:
         parameters = parameter_slots(self._graph, plan)[1]
         need = replace(need, parameters=parameters, extras=extras_of(self._graph, plan, parameters))
         step = estimate(self._target, round(self._counts.step_instructions(plan, steps)))
-        flash = need.flash + sum(self._tables(plan, name) for name in plan.trained)
-        return Cost(need.ram, flash, step.time_s.value, step.energy_j.value)
+        learning = {name: plan.channels_of(name, self._channels(name)) for name in plan.trained}
+        tables = sum(step_table_bytes(self._graph, self._ops[name]) for name in learning)
+        tables += split_bytes(self._graph, learning)
+        return Cost(need.ram, need.flash + tables, step.time_s.value, step.energy_j.value)
 
     def _layout(self, plan: TrainingPlan) -> tuple[MemoryNeed, tuple[BackwardStep, ...]]:
         """Returns what a plan needs but for its parameters and what options hold of them, and the backward pass.
@@ -326,12 +327,6 @@ class _Filler:
             biases = tuple(PartialUpdate(name, ()) for name in names if name not in learning)
             common = replace(plan, trained=names, partial=biases)
             need = memory_need(self._graph, plan_memory(self._graph, common), self._target)
+            need = replace(need, flash_code=code_bytes(self._graph, names))  # tables depend on what learns of these
             self._known.layouts[deepest, learning] = need, backward_steps(self._graph, common)
         return self._known.layouts[deepest, learning]
-
-    def _tables(self, plan: TrainingPlan, name: str) -> int:
-        """Returns the bytes of flash for the multipliers of an op's updates, and for the places of its rows."""
-        channels = self._channels(name)
-        split = 0 < len(plan.channels_of(name, channels)) < channels
-        multipliers = MULTIPLIER_BYTES if self._ops[name].has_bias else 0  # a table has one
-        return channels * (multipliers + (PLACE_BYTES if split else 0))

@@ -14,18 +14,23 @@ from rct_tflite.device.protocol import Command, DeviceStatus, Request, decode_re
 from rct_tflite.emulator import available_emulators
 from rct_tflite.emulator.disassembly import float_instructions, heap_symbols
 from rct_tflite.errors import DeviceError, FitError, UnsupportedLayerError
+from rct_tflite.firmware.build import build_project
 from rct_tflite.firmware.manifest import MANIFEST_FILE
 from rct_tflite.firmware.model_source import RUNTIME_VERSION, model_source
-from rct_tflite.firmware.project import FIRMWARE_FOLDER
+from rct_tflite.firmware.project import FIRMWARE_FOLDER, write_firmware
 from rct_tflite.firmware.samples import Samples
 from rct_tflite.firmware.session import exchange, host_runner, measure
 from rct_tflite.firmware.toolchain import available_toolchains
+from rct_tflite.planning.fit import memory_need
+from rct_tflite.planning.flash import GOLDEN_VECTORS
 from rct_tflite.planning.memory import plan_memory
+from rct_tflite.planning.selection import select
 from rct_tflite.spec.quantization import Rounding
 from rct_tflite.spec.templates import templates_folder
 from rct_tflite.spec.training_plan import TrainingPlan
+from tests import mlperf_tiny
 from tests.firmware.conftest import TARGET, Case
-from tests.graphs import GraphBuilder
+from tests.graphs import GraphBuilder, conv_digits
 
 TOOLCHAINS = [toolchain.name for toolchain in available_toolchains(TARGET.core)]
 EMULATORS = available_emulators(TARGET.core)
@@ -47,6 +52,25 @@ def test_cost_is_the_same_on_every_emulator(case, toolchain):
     assert 0 < costs[0].inference < costs[0].step
     # Far below what targets reserve; a kernel that begins to keep buffers on the stack shows here.
     assert 0 < costs[0].stack_bytes <= build.stack.stack_bytes <= 512
+
+
+@pytest.mark.parametrize(
+    ("build", "train"),
+    [
+        (mlperf_tiny.visual_wake_words, "last:2"),
+        (mlperf_tiny.keyword_spotting, "all"),
+        (mlperf_tiny.image_classification, "bias"),
+        (conv_digits, "layer2:3,layer5"),
+    ],
+)
+def test_flash_is_known_before_anything_is_compiled(tmp_path, build, train):
+    graph = build()
+    plan = select(graph, train)
+    memory = plan_memory(graph, plan)
+    golden = graph.random_inputs(GOLDEN_VECTORS, np.random.default_rng(0))
+    write_firmware(tmp_path, graph, plan, memory, TARGET, golden)
+    taken = build_project(tmp_path, TARGET.core, "gcc").sizes.flash_bytes
+    assert taken == pytest.approx(memory_need(graph, memory, TARGET).flash, rel=0.06)
 
 
 def test_an_image_beyond_the_flash_of_a_search_is_not_left(tmp_path):
