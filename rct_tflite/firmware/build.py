@@ -81,8 +81,8 @@ def _check_flash(image: Path, taken: int, limit: int | None) -> None:
     if limit is not None and taken > limit:
         image.unlink()
         raise FitError(
-            f"The image takes more flash than --train auto was given; it knows the code only roughly, and no "
-            f"golden vectors. "
+            "The image takes more flash than --train auto was given; the search knows code and tables to some "
+            "percent, and not those of the step's options. "
             f"Expected at most {limit} B. Received: {taken} B. Export again with a higher --flash, fewer options of "
             "the step, or --train last:1."
         )
