@@ -84,7 +84,7 @@ def print_search(search: Search) -> None:
         mark = "*" if candidate is search.best else " " if candidate.fits else "-"
         cost = candidate.cost
         click.echo(
-            f"  {mark} {candidate.name:<24.24} {_promised(candidate)} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
+            f"  {mark} {_short(candidate.name):<24} {_promised(candidate)} {cost.ram:8} {1e3 * cost.time_s:8.3g} "
             f"{1e6 * cost.energy_j:8.3g}  {told(candidate.plan)}"
         )
     step = search.counts.step
@@ -101,6 +101,17 @@ def show_progress(done: int, of: int) -> None:
     """Shows on a terminal's stderr how many samples a search has looked at: a line that is written anew."""
     if sys.stderr.isatty():
         click.echo(f"\rsample {done} of {of} ", nl=done == of, err=True)
+
+
+def _short(name: str) -> str:
+    """Returns a name that fits its column: layers of converted models have long ones, which differ at their ends.
+
+    Example:
+        >>> _short("from functional_1_re_lu_1_Relu_conv2d_1")
+        'from ..._1_Relu_conv2d_1'
+    """
+    width = 24
+    return name if len(name) <= width else f"{name[:5]}...{name[8 - width :]}"
 
 
 def _promised(candidate: Candidate) -> str:
