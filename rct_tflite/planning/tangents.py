@@ -55,16 +55,18 @@ def measure_tangents(graph: Graph, plan: TrainingPlan, inputs: Inputs, progress:
         None where the network has too many outputs or weights for more than a few samples.
     """
     outputs = graph.tensors[loss_tensor(graph, plan.loss)].size
-    rows = [graph.row_shape(op) for op in graph.ops if op.name in plan.trained]
-    numbers = sum(channels * (int(np.prod(rest)) + 1) for channels, *rest in rows)
+    shapes = {op.name: graph.row_shape(op) for op in graph.ops if op.name in plan.trained}
+    numbers = sum(channels * (depth + 1) for channels, depth in shapes.values())
     most = min(MOST_SAMPLES, MOST_OUTPUTS // outputs, MOST_BYTES // (4 * numbers * outputs))
     if most < min(LEAST_SAMPLES, len(inputs)):
         return None
     chosen = spread(len(inputs), most)
     recorder = _Recorder(graph, plan)
     values = np.empty((len(chosen), outputs))
+    # What no error reaches stays 0.
     slopes = {
-        name: np.empty((len(chosen) * outputs, *blank.shape), np.float32) for name, blank in recorder.blank.items()
+        name: np.zeros((len(chosen) * outputs, channels, depth + 1), np.float32)
+        for name, (channels, depth) in shapes.items()
     }
     for number, index in enumerate(chosen):
         own = slice(number * outputs, (number + 1) * outputs)
@@ -78,35 +80,26 @@ class _Recorder(ReferenceTrainer):
 
     def __init__(self, graph: Graph, plan: TrainingPlan) -> None:
         super().__init__(graph, replace(plan, error_bits=ERROR_BITS))
-        self._seen: dict[str, Slopes] = {}
+        self._slopes: dict[str, Slopes] = {}
         self._one = 1.0 / loss_constants(graph, plan.loss).scale
-        self.blank = {
-            op.name: np.zeros((channels, int(np.prod(rest)) + 1), np.float32)
-            for op in graph.ops
-            if op.name in plan.trained
-            for channels, *rest in [graph.row_shape(op)]
-        }
 
     def sample(self, sample: Inputs, slopes: Mapping[str, Slopes]) -> Floats:
-        """Returns the outputs, (outputs,), and writes the slopes (outputs, channels, depth + 1) of each op."""
+        """Returns the outputs, (outputs,), and writes the slopes, zeros (outputs, channels, depth + 1) of each op."""
         values = {index: value[0] for index, value in self.network.values(sample[None]).items()}
         tensor = self.network.graph.tensors[self._loss_tensor]
         outputs = values[self._loss_tensor].reshape(-1).astype(np.float64)
         for number in range(outputs.size):
-            self._seen = dict(self.blank)  # what no error reaches stays 0
+            self._slopes = {name: every[number] for name, every in slopes.items()}
             self.gains.clear()
             error = np.zeros(outputs.size, np.int64)
             error[number] = 2 ** (ERROR_BITS - 2)
             self._backward(values, ScaledError(error, ERROR_BITS - 2))
-            for name, seen in self._seen.items():
-                slopes[name][number] = seen
         return np.asarray((outputs - tensor.zero_point) * tensor.scale)
 
     def learn(self, op: Op, value: Inputs, error: ScaledError) -> None:
         """Keeps the gradients instead."""
         weights, biases = real_gradients(self, op, value, error)
-        slopes = np.zeros_like(self.blank[op.name])
+        slopes = self._slopes[op.name]
         slopes[:, :-1] = self._one * weights
         if biases.size:
             slopes[:, -1] = self._one * biases
-        self._seen[op.name] = slopes
